@@ -1,0 +1,43 @@
+//! Formats: from records to the bytes of an object.
+//!
+//! An encoder makes one object. It is fed rows of batches, writes finished bytes out as they come, and gives back the rows
+//! that cannot be part of the object, each with its reason; neighbours are not disturbed.
+
+pub mod compress;
+pub mod json;
+pub mod lines;
+pub mod parquet;
+pub mod schema;
+
+use std::io::{self, Write};
+
+use crate::error::Reason;
+use crate::record::Batch;
+
+/// Makes the bytes of one object.
+pub trait Encoder: Send {
+    /// Appends the rows of `batch` that `rows` lists (ascending), except those it returns as rejected. Bytes that are
+    /// finished go to `out`; bytes once written are never revised. An error is one of `out`, and ends the chunk.
+    fn push(&mut self, batch: &Batch, rows: &[u32], out: &mut dyn Write) -> io::Result<Vec<(u32, Reason)>>;
+
+    /// Rows that are in the object so far.
+    fn rows(&self) -> u64;
+
+    /// Bytes of the object if it were finished now: written ones plus an estimate of those held.
+    fn size(&self) -> u64;
+
+    /// Bytes of memory held now.
+    fn memory(&self) -> usize;
+
+    /// Writes the rest to `out`.
+    fn finish(self: Box<Self>, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// A format as it will run: makes encoders.
+pub trait Format: Send + Sync {
+    /// An encoder for a new object.
+    fn encoder(&self) -> Box<dyn Encoder>;
+
+    /// The file extension that tells the truth, with its dot: `.parquet`, `.ndjson.gz`.
+    fn extension(&self) -> &str;
+}

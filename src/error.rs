@@ -1,0 +1,92 @@
+//! Faults and reasons: who is to blame decides what happens next.
+//!
+//! A [`Fault`] stops something (a revision, a pipeline, the process); a [`Reason`] sets one record aside.
+
+use std::fmt;
+
+/// Who is to blame, and so what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The configuration: this revision is refused.
+    Config,
+    /// The place records come from: the pipeline tries again, with backoff, for ever.
+    Source,
+    /// The place objects go to: tried again for ever; producers feel it as backpressure.
+    Sink,
+    /// Our own disk: acknowledge nothing more, stop the process.
+    Disk,
+    /// Ourselves: stop the process, systemd starts it again.
+    Bug,
+}
+
+/// Something that stops more than one record. `Display` prints one line; `{:#}` adds the causes.
+#[derive(Debug)]
+pub struct Fault {
+    pub blame: Blame,
+    pub error: anyhow::Error,
+}
+
+impl Fault {
+    /// A fault with a message: lower case, the thing and its place first, values after.
+    pub fn new(blame: Blame, message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Fault {
+        Fault { blame, error: anyhow::Error::msg(message) }
+    }
+
+    /// A fault of our own disk.
+    pub fn disk(error: impl Into<anyhow::Error>) -> Fault {
+        Fault { blame: Blame::Disk, error: error.into() }
+    }
+
+    /// A fault of the source.
+    pub fn source(error: impl Into<anyhow::Error>) -> Fault {
+        Fault { blame: Blame::Source, error: error.into() }
+    }
+
+    /// A fault of the sink.
+    pub fn sink(error: impl Into<anyhow::Error>) -> Fault {
+        Fault { blame: Blame::Sink, error: error.into() }
+    }
+
+    /// The same fault, with what was being done.
+    pub fn context(self, doing: impl fmt::Display + Send + Sync + 'static) -> Fault {
+        Fault { blame: self.blame, error: self.error.context(doing) }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+/// Why a record was set aside; the name is Firehose's `error-output-type`, and so part of the error prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RejectedBy {
+    /// A transform refused it: `processing-failed`.
+    Transform,
+    /// It cannot become a row of the format: `format-conversion-failed`.
+    Format,
+    /// Its prefix cannot be made from it: `metadata-extraction-failed`.
+    Prefix,
+}
+
+impl RejectedBy {
+    /// Firehose's name for it, as it stands in error prefixes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RejectedBy::Transform => "processing-failed",
+            RejectedBy::Format => "format-conversion-failed",
+            RejectedBy::Prefix => "metadata-extraction-failed",
+        }
+    }
+}
+
+/// Why one record was set aside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    pub by: RejectedBy,
+    /// Firehose's error code where it has one, such as `DataFormatConversion.ParseError`.
+    pub code: &'static str,
+    /// What is wrong: the column or place, what was expected, what stood there (shortened).
+    pub message: String,
+}

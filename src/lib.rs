@@ -1,0 +1,39 @@
+//! hydrant, the self-hosted Amazon Data Firehose: the modules in the order in which a record meets them.
+//!
+//! Start with [`pipeline`]: it is a record's whole way, on one page. Imports go down only: a module may use
+//! those above it in this list, never those below (`tests/it/tidy.rs` holds us to it).
+
+// floor 0: words and ground
+pub mod budget;
+pub mod cpu;
+pub mod disk;
+pub mod error;
+pub mod ground;
+pub mod metrics;
+pub mod position;
+pub mod record;
+pub mod units;
+
+// floor 1: stations that know only words
+pub mod checkpoint;
+pub mod encode;
+pub mod naming;
+pub mod outbox;
+pub mod rejected;
+pub mod sink;
+pub mod source;
+pub mod transform;
+
+// floor 2: logs and cuts
+pub mod chunk;
+pub mod spool;
+
+// floor 3: doors and the page
+pub mod pipeline;
+pub mod receive;
+
+// floor 4: the house
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod status;

@@ -1,0 +1,56 @@
+//! Sources: replayable logs with positions.
+//!
+//! A source gives out shards (ordered logs); a reader reads one shard from a position; release tells the source what it
+//! may forget. No acknowledgement travels with a record. `tests/it/source_contract.rs` runs over every source.
+
+pub mod demo;
+pub mod file;
+
+use async_trait::async_trait;
+
+use crate::error::Fault;
+use crate::position::{Position, Shard};
+use crate::record::Batch;
+
+/// A set of replayable logs.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The next shard that this pipeline is to read; each is given out once per process. `None`: no more will come.
+    ///
+    /// Cancel-safe. A shard's identity is durable before it is returned, so that a restart gives the same log the
+    /// same shard.
+    async fn next_shard(&self) -> Result<Option<Shard>, Fault>;
+
+    /// Opens a shard that `next_shard` returned, at `from`, or where this source starts when nothing of the shard was
+    /// ever delivered (`None`). Reading again from the same position gives the same records.
+    async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault>;
+
+    /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
+    /// Called with growing positions; doing it twice is doing it once.
+    async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
+}
+
+/// What one read gave: records, and where the next read begins.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// May be empty where the log has a gap.
+    pub batch: Batch,
+    /// The position behind the last record of `batch`.
+    pub end: Position,
+}
+
+/// Reads one shard in order.
+#[async_trait]
+pub trait Reader: Send {
+    /// Where the next read begins.
+    fn position(&self) -> Position;
+
+    /// The end of what can be read now, as far as known: for lag.
+    fn tail(&self) -> Position;
+
+    /// The next records (about 1 MiB at the most, but always whole records), as soon as there is one.
+    /// `None`: the shard has ended for good.
+    ///
+    /// Cancel-safe: a cancelled read has not moved the position.
+    async fn next(&mut self) -> Result<Option<Read>, Fault>;
+}
