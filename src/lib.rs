@@ -10,6 +10,7 @@ pub mod disk;
 pub mod error;
 pub mod ground;
 pub mod metrics;
+pub mod nearest;
 pub mod position;
 pub mod record;
 pub mod units;
