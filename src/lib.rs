@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod nearest;
 pub mod position;
 pub mod record;
+pub mod secret;
 pub mod units;
 
 // floor 1: stations that know only words
@@ -34,7 +35,9 @@ pub mod pipeline;
 pub mod receive;
 
 // floor 4: the house
-pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod status;
+
+// floor 5: the commands
+pub mod cli;
