@@ -1,7 +1,7 @@
 //! Reads a type out of a tree and finds every problem, not only the first.
 //!
 //! Serde stops at the first error. So each error is written down and what it is about is put out of the way: an unknown key
-//! is taken out, a wrong value or missing key gets a stand-in ([`super::stand_in`]); then all is read again, until it
+//! is taken out or read as the one that was meant, a wrong value or missing key gets a stand-in ([`super::stand_in`]); then all is read again, until it
 //! reads. What is wrong only because of a stand-in is no news, and stays unsaid.
 
 use std::cell::RefCell;
@@ -71,15 +71,22 @@ pub(super) fn read<T: DeserializeOwned>(
 fn put_out_of_the_way(tree: &mut Tree, at: At, what: &What) -> bool {
     let parent = tree.node(at.node).parent;
     match what {
-        What::UnknownKey { .. } if at.key => {
+        What::UnknownKey { found, expected } if at.key => {
             let Some(parent) = parent else { return false };
+            let meant = nearest(found, expected.iter().copied()).filter(|word| tree.child(parent, word).is_none());
+            if let Some(word) = meant {
+                return rename(tree, at.node, word);
+            }
             if let Kind::Map(entries) = &mut tree.node_mut(parent).kind {
                 entries.retain(|entry| *entry != at.node);
             }
             true
         }
-        // A wrong word of a choice: the choice as a whole is in doubt.
-        What::WrongChoice { .. } if at.key => stand_in(tree, parent.unwrap_or(at.node)),
+        What::WrongChoice { found, expected, .. } if at.key => match nearest_of(found, expected) {
+            Some(word) => rename(tree, at.node, word),
+            // The choice as a whole is in doubt.
+            None => stand_in(tree, parent.unwrap_or(at.node)),
+        },
         What::MissingKey { key } if matches!(tree.node(at.node).kind, Kind::Map(_)) => {
             let span = tree.node(at.node).span.clone();
             let kind = Kind::StandIn { attempt: 0 };
@@ -90,6 +97,25 @@ fn put_out_of_the_way(tree: &mut Tree, at: At, what: &What) -> bool {
             true
         }
         _ => stand_in(tree, at.node),
+    }
+}
+
+/// The nearest word, where one word was found that is not right.
+fn nearest_of(found: &[String], expected: &[&'static str]) -> Option<&'static str> {
+    match found {
+        [word] => nearest(word, expected.iter().copied()),
+        _ => None,
+    }
+}
+
+/// Reads a key as the word that was meant, so that what is wrong below it is found too.
+fn rename(tree: &mut Tree, id: NodeId, word: &str) -> bool {
+    match &mut tree.node_mut(id).name {
+        Name::Key(key, _) if key != word => {
+            *key = word.to_owned();
+            true
+        }
+        _ => false,
     }
 }
 
