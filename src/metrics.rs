@@ -256,12 +256,12 @@ impl Progress {
         Progress { shards: Arc::default(), metrics: metrics.clone() }
     }
 
-    /// A shard is read on from `at`; all before is delivered or promised, `delivered` says how much is delivered.
+    /// A shard is read on from `at`; all before is promised, up to `delivered` delivered. The first time counts.
     pub fn begin(&self, shard: &Shard, delivered: &Position, at: &Position) {
         let (delivered, at) = (delivered.clone(), at.clone());
         let released = delivered.clone();
         let positions = Positions { tail: at.clone(), read: at.clone(), sealed: at, delivered, released };
-        self.shards().insert(shard.clone(), positions);
+        self.shards().entry(shard.clone()).or_insert(positions);
     }
 
     /// Changes a shard's positions, and asserts their order.

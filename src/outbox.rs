@@ -93,8 +93,7 @@ impl Outbox {
         Ok(pending)
     }
 
-    /// Begins a chunk that starts at `start`. Nothing is promised before [`Draft::seal`]; a dropped draft leaves a
-    /// temporary file that the next start removes, as [`Draft::discard`] does at once.
+    /// Begins a chunk that starts at `start`. Nothing is promised before [`Draft::seal`].
     pub fn draft(&self, shard: &Shard, start: &Position) -> io::Result<Draft> {
         let path = self.dir.join(format!("tmp-{shard}-{start}"));
         remove_if_there(&*self.ground.disk, &path)?;
@@ -126,7 +125,7 @@ fn file_name(range: &ShardRange) -> String {
     format!("{}-{:0>20}-{:0>20}{SUFFIX}", range.shard, range.start.as_str(), range.end.as_str())
 }
 
-/// A chunk being made: a temporary file that its objects stream into.
+/// A chunk being made: a temporary file that its objects stream into, removed when the draft is dropped.
 pub struct Draft {
     outbox: Outbox,
     path: PathBuf,
@@ -137,6 +136,7 @@ pub struct Draft {
     extents: Vec<(Vec<Extent>, u32)>,
     shard: Shard,
     start: Position,
+    sealed: bool,
 }
 
 /// One object of a [`Draft`].
@@ -192,20 +192,17 @@ impl Draft {
         Ok(())
     }
 
-    /// Promises the chunk: when this returns, its objects will be delivered, whatever happens. `named` says what each
-    /// object is called and holds, in the order in which they were added. Blocking.
+    /// Promises the chunk: when this returns, its objects will be delivered, whatever happens. Objects that are not
+    /// `named` are left out. Blocking.
     pub fn seal(mut self, end: &Position, sink: &str, named: Vec<Named>) -> io::Result<Sealed> {
-        assert_eq!(named.len(), self.extents.len(), "every object of a chunk has a name");
         assert!(*end > self.start, "a chunk is not empty");
         let range = ShardRange { shard: self.shard.clone(), start: self.start.clone(), end: end.clone() };
-        let objects = named
-            .into_iter()
-            .zip(std::mem::take(&mut self.extents))
-            .map(|(Named { name, rows }, (extents, crc32c))| {
-                let len = extents.iter().map(|extent: &Extent| extent.len).sum();
-                SealedObject { name, rows, len, crc32c, extents }
-            })
-            .collect();
+        let mut objects = Vec::with_capacity(named.len());
+        for Named { object, name, rows } in named {
+            let (extents, crc32c) = std::mem::take(&mut self.extents[object.0]);
+            let len = extents.iter().map(|extent| extent.len).sum();
+            objects.push(SealedObject { name, rows, len, crc32c, extents });
+        }
         let index = Index {
             shard: range.shard.to_string(),
             start: range.start.to_string(),
@@ -222,13 +219,19 @@ impl Draft {
         self.file.sync()?;
         let disk = &*self.outbox.ground.disk;
         disk.rename(&self.path, &self.outbox.dir.join(file_name(&range)))?;
-        disk.sync_dir(&self.outbox.dir)?;
+        self.sealed = true;
+        // From here on the name may be durable: whatever the error, the range must not be cut again by this process.
+        disk.sync_dir(&self.outbox.dir).map_err(io::Error::other)?;
         Ok(Sealed(Arc::new(Inside { range, index, file: self.file.clone(), file_bytes: self.written })))
     }
+}
 
-    /// Gives the chunk up; its records are read again.
-    pub fn discard(self) -> io::Result<()> {
-        remove_if_there(&*self.outbox.ground.disk, &self.path)
+impl Drop for Draft {
+    /// A draft that is not sealed gives its space back; a failure to do so is mended by the next start.
+    fn drop(&mut self) {
+        if !self.sealed {
+            let _ = remove_if_there(&*self.outbox.ground.disk, &self.path);
+        }
     }
 }
 
@@ -253,6 +256,7 @@ impl Write for ObjectWriter<'_> {
 /// What an object of a draft will be called in the store, and how many rows it has.
 #[derive(Debug)]
 pub struct Named {
+    pub object: DraftObject,
     /// Below the sink's root.
     pub name: String,
     pub rows: u64,
@@ -404,7 +408,7 @@ mod tests {
         draft.writer(b).write_all(b"other").unwrap();
         draft.writer(a).write_all(&vec![b'x'; WRITE_BYTES]).unwrap();
         draft.writer(a).write_all(b" last").unwrap();
-        let named = vec![Named { name: "p/a".into(), rows: 2 }, Named { name: "p/b".into(), rows: 1 }];
+        let named = vec![Named { object: a, name: "p/a".into(), rows: 2 }, Named { object: b, name: "p/b".into(), rows: 1 }];
         let sealed = draft.seal(&Position::from(9), "file:///lake", named).unwrap();
         (outbox, sealed)
     }
