@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use hydrant::disk::{Disk, born_whole, read_all};
+use hydrant::disk::{Disk, DiskFile, RealDisk, born_whole, read_all};
 use object_store::path::Path as Name;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
 
 use super::World;
 use super::disk::SimDisk;
-use super::fate::{Death, Doom, Fate, Rates, Share};
+use super::fate::{Death, Doom, Fate, Rates, Rng, Share};
 use super::oracle::{Id, Named, Oracle, When};
 
 const BOTH: [Death; 2] = [Death::Kill, Death::PowerLoss];
@@ -254,6 +254,47 @@ fn the_same_seed_twice_is_the_same_story_and_another_seed_is_another() {
         traces.insert(trace);
     }
     assert_eq!(traces.len(), 300);
+}
+
+/// What a random program of disk calls answers, call by call; `root` is where it works.
+fn answers(disk: &dyn Disk, root: &Path, seed: u64) -> Vec<String> {
+    let mut rng = Rng::new(seed, "program");
+    let name = |rng: &mut Rng| root.join(["a", "b", "sub/c", "none/d"][rng.below(4) as usize]);
+    disk.create_dir(&root.join("sub")).unwrap();
+    let mut open: Vec<std::sync::Arc<dyn DiskFile>> = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..60 {
+        let (path, offset, len) = (name(&mut rng), rng.below(40), rng.below(30) as usize);
+        let what = rng.below(9);
+        let file = (!open.is_empty()).then(|| open[rng.below(open.len() as u64) as usize].clone());
+        let answer = match (what, file) {
+            (0, _) => disk.create(&path).map(|file| open.push(file)).map(|()| String::new()),
+            (1, _) => disk.open(&path).map(|file| open.push(file)).map(|()| String::new()),
+            (2, _) => disk.rename(&path, &name(&mut rng)).map(|()| String::new()),
+            (3, _) => disk.remove(&path).map(|()| String::new()),
+            (4, _) => disk.list(root).map(|files| format!("{files:?}")),
+            (5, _) => disk.sync_dir(root).map(|()| String::new()),
+            (6, Some(file)) => file.write_at(&vec![offset as u8; len], offset).map(|()| String::new()),
+            (7, Some(file)) => file.write_durably_at(&vec![offset as u8; len], offset).map(|()| String::new()),
+            (_, Some(file)) => {
+                let mut buffer = vec![0; len];
+                file.read_at(&mut buffer, offset).map(|n| format!("{:?} of {:?}", &buffer[..n], file.len().unwrap()))
+            }
+            (_, None) => Ok(String::new()),
+        };
+        answers.push(format!("{what} {:?}", answer.map_err(|error| error.kind())));
+    }
+    answers
+}
+
+#[test]
+fn without_a_crash_the_simulated_disk_answers_as_the_real_one() {
+    for seed in 0..40 {
+        let real = tempfile::tempdir().unwrap();
+        let simulated = after(seed, Death::Kill, |_| {});
+        let expected = answers(&RealDisk, real.path(), seed);
+        assert_eq!(answers(&simulated.disk, dir(), seed), expected, "seed {seed}");
+    }
 }
 
 /// How to write a file, rightly or not.
