@@ -1,1 +1,4 @@
 //! The stories, in one binary.
+
+mod model;
+mod sim;
