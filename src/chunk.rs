@@ -20,7 +20,7 @@ use crate::outbox::{Draft, DraftObject, Named, Outbox, Sealed};
 use crate::position::{Position, Shard, ShardRange};
 use crate::record::Batch;
 use crate::rejected;
-use crate::transform::Transformed;
+use crate::transform::{Rejected, Transformed};
 
 /// How chunks of a pipeline are made, as configured.
 pub struct Recipe {
@@ -88,6 +88,7 @@ pub struct Chunk {
     errors: HashMap<String, ErrorObject>,
     largest_bytes: u64,
     scratch: Scratch,
+    error_lines: rejected::Lines,
     line: Vec<u8>,
 }
 
@@ -132,6 +133,7 @@ impl Chunk {
             errors: HashMap::new(),
             largest_bytes: 0,
             scratch: Scratch::default(),
+            error_lines: rejected::Lines::new(&recipe.pipeline, shard),
             line: Vec::new(),
         })
     }
@@ -143,7 +145,7 @@ impl Chunk {
         self.end = end;
         self.metrics.dropped.inc_by(transformed.dropped);
         for rejected in transformed.rejected {
-            self.reject(&rejected.payload, rejected.arrival_ms, &rejected.reason)?;
+            self.reject(&rejected)?;
         }
         self.route(&transformed.batch)?;
         self.encode(&transformed.batch)
@@ -164,7 +166,7 @@ impl Chunk {
             partition.clear();
             let (payload, arrival_ms) = (batch.payload(row as usize), batch.arrival_ms(row as usize));
             if let Err(reason) = recipe.prefix.partition(payload, arrival_ms, &mut self.scratch, &mut partition) {
-                self.reject(payload, arrival_ms, &reason)?;
+                self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
                 continue;
             }
             if self.open.get(last).is_none_or(|open| open.partition != partition) {
@@ -204,17 +206,18 @@ impl Chunk {
         self.held.set(memory);
         for (row, reason) in rejected {
             let row = row as usize;
-            self.reject(batch.payload(row), batch.arrival_ms(row), &reason)?;
+            self.reject(&Rejected { payload: batch.share(row), arrival_ms: batch.arrival_ms(row), reason })?;
         }
         Ok(())
     }
 
     /// Sets one record aside, whole, with its reason.
-    fn reject(&mut self, payload: &[u8], arrival_ms: i64, reason: &Reason) -> io::Result<()> {
-        self.metrics.rejected(reason.by.as_str(), 1);
+    fn reject(&mut self, rejected: &Rejected) -> io::Result<()> {
+        let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
+        self.metrics.rejected(by.as_str(), 1);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
-        prefix.partition(reason.by, arrival_ms, &mut self.scratch, &mut partition);
+        prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);
         let errors = self.errors.entry(partition).or_insert_with_key(|partition| ErrorObject {
             object: self.draft.object(),
             prefix: prefix.resolve(partition, arrival_ms, &self.ground.random),
@@ -222,7 +225,7 @@ impl Chunk {
         });
         errors.rows += 1;
         self.line.clear();
-        rejected::write_line(&mut self.line, payload, arrival_ms, self.ground.clock.now_ms(), reason);
+        self.error_lines.append(rejected, self.ground.clock.now_ms(), &mut self.line);
         io::Write::write_all(&mut self.draft.writer(errors.object), &self.line)
     }
 

@@ -183,6 +183,13 @@ pub struct PipelineMetrics {
 }
 
 impl PipelineMetrics {
+    /// Counts a delivered object.
+    pub fn delivered(&self, rows: u64, bytes: u64) {
+        self.objects_out.inc();
+        self.records_out.inc_by(rows);
+        self.bytes_out.inc_by(bytes);
+    }
+
     /// Counts records set aside for `reason`.
     pub fn rejected(&self, reason: &'static str, records: u64) {
         let of = OfReason { pipeline: self.pipeline.clone(), reason };

@@ -109,6 +109,7 @@ impl Outbox {
             extents,
             shard: shard.clone(),
             start: start.clone(),
+            sealed: false,
         })
     }
 
@@ -408,7 +409,8 @@ mod tests {
         draft.writer(b).write_all(b"other").unwrap();
         draft.writer(a).write_all(&vec![b'x'; WRITE_BYTES]).unwrap();
         draft.writer(a).write_all(b" last").unwrap();
-        let named = vec![Named { object: a, name: "p/a".into(), rows: 2 }, Named { object: b, name: "p/b".into(), rows: 1 }];
+        let named =
+            vec![Named { object: a, name: "p/a".into(), rows: 2 }, Named { object: b, name: "p/b".into(), rows: 1 }];
         let sealed = draft.seal(&Position::from(9), "file:///lake", named).unwrap();
         (outbox, sealed)
     }

@@ -28,15 +28,15 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::{PipelineMetrics, Progress};
-use crate::outbox::{Outbox, Sealed, SealedObject};
+use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
 use crate::record::Batch;
 use crate::sink::{ObjectSink, Upload};
 use crate::source::Source;
 use crate::transform::{Transform, Transformed};
 
+use waiting::{Blocked, Pause};
 pub use waiting::{OutboxRoom, Room};
-use waiting::Pause;
 
 /// Objects of one promise that are put at the same time.
 const PUTS_AT_ONCE: usize = 4;
@@ -141,9 +141,15 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
             let delivered = way.checkpoint.of(&shard).unwrap_or_else(|| range.start.clone());
             let promised = read_on.get(&shard).unwrap_or(&delivered).clone();
             if range.start > promised {
-                return Err(Fault::new(Blame::Disk, format!("outbox: the promise of {shard} from {promised} is missing")));
+                return Err(Fault::new(
+                    Blame::Disk,
+                    format!("outbox: the promise of {shard} from {promised} is missing"),
+                ));
             }
             let end = range.end.clone().max(promised);
+            for object in sealed.objects() {
+                let _ = way.sink_of(&sealed)?.sweep(&object.name);
+            }
             way.progress.begin(&shard, &delivered, &end);
             way.progress.update(&shard, |at| (at.read, at.sealed) = (end.clone(), end.clone()));
             read_on.insert(shard.clone(), end);
@@ -210,7 +216,7 @@ async fn fill_from(
 
 /// Keeps one promise: puts its objects, moves the checkpoint, removes the promise, tells the source.
 async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
-    let puts = sealed.objects().iter().map(|object| way.put(&sealed, object));
+    let puts = (0..sealed.objects().len()).map(|object| way.put(&sealed, object));
     stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
     let passed = off_async(|| {
         let passed = way.checkpoint.advance(&sealed.range().clone(), (sealed, room))?;
@@ -243,23 +249,23 @@ impl Way {
         })
     }
 
+    fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {
+        let lost = || Fault::new(Blame::Config, format!("{} was promised to {}", sealed.range(), sealed.sink()));
+        self.sinks.get(sealed.sink()).ok_or_else(lost)
+    }
+
     /// Puts one object, for as long as it takes.
-    async fn put(&self, sealed: &Sealed, object: &SealedObject) -> Result<(), Fault> {
-        let Some(sink) = self.sinks.get(sealed.sink()) else {
-            return Err(Fault::new(Blame::Config, format!("{} was promised to {}", sealed.range(), sealed.sink())));
-        };
+    async fn put(&self, sealed: &Sealed, object: usize) -> Result<(), Fault> {
+        let object = &sealed.objects()[object];
+        let sink = self.sink_of(sealed)?;
         let _passing = self.budget.pass(sink.memory_of_put(object.len)).await;
         let read = |offset, len| off_async(|| sealed.read(object, offset, len));
         let upload = Upload { name: &object.name, len: object.len, crc32c: object.crc32c, read: &read };
-        let mut blocked = None;
-        sink.put(&upload, &|trouble| {
-            self.metrics.retries.inc();
-        })
-        .await?;
-        self.metrics.objects_out.inc();
-        self.metrics.records_out.inc_by(object.rows);
-        self.metrics.bytes_out.inc_by(object.len);
-        tracing::info!(pipeline = self.name, object = sink.url_of(&object.name), rows = object.rows, bytes = object.len, "delivered");
+        let blocked = Blocked::new(&self.name, &self.metrics);
+        sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
+        self.metrics.delivered(object.rows, object.len);
+        let at = sink.location(&object.name);
+        tracing::info!(pipeline = self.name, rows = object.rows, bytes = object.len, object = at, "delivered");
         Ok(())
     }
 }

@@ -67,7 +67,13 @@ impl Prefix {
 
     /// Writes the record's partition to `out`: what tells its objects from those of other partitions, to be completed
     /// by [`Prefix::resolve`]. After an error `out` holds nothing of use.
-    pub fn partition(&self, payload: &[u8], arrival_ms: i64, scratch: &mut Scratch, out: &mut String) -> Result<(), Reason> {
+    pub fn partition(
+        &self,
+        payload: &[u8],
+        arrival_ms: i64,
+        scratch: &mut Scratch,
+        out: &mut String,
+    ) -> Result<(), Reason> {
         out.clear();
         let json = match self.template.fields.is_empty() {
             true => "",
@@ -93,8 +99,9 @@ impl Prefix {
     }
 
     fn scan<'a>(&self, payload: &'a [u8], scratch: &mut Scratch) -> Result<&'a str, Reason> {
-        let json = simdutf8::compat::from_utf8(payload)
-            .map_err(|error| reason(format!("Non JSON record provided: invalid UTF-8 at byte {}", error.valid_up_to())))?;
+        let json = simdutf8::compat::from_utf8(payload).map_err(|error| {
+            reason(format!("Non JSON record provided: invalid UTF-8 at byte {}", error.valid_up_to()))
+        })?;
         match scratch.frames.scan(json, &self.template.fields) {
             Ok(()) => Ok(json),
             Err(error) => Err(reason(format!("Non JSON record provided: {} at byte {}", error.message, error.at))),
@@ -133,7 +140,10 @@ impl Prefix {
                 Found::Number(number) => number.chars().take(40).collect(),
                 other => format!("{other:?}"),
             };
-            self.unfit(field, &format!("is not a time (RFC 3339, yyyy-MM-dd HH:mm:ss, or a number counting from 1970): {shown:?}"))
+            self.unfit(
+                field,
+                &format!("is not a time (RFC 3339, yyyy-MM-dd HH:mm:ss, or a number counting from 1970): {shown:?}"),
+            )
         })
     }
 
@@ -198,7 +208,14 @@ impl Template {
         }
     }
 
-    fn push_part(&self, part: &Part, by: Option<RejectedBy>, arrival_ms: i64, minute: &mut (i64, String), out: &mut String) {
+    fn push_part(
+        &self,
+        part: &Part,
+        by: Option<RejectedBy>,
+        arrival_ms: i64,
+        minute: &mut (i64, String),
+        out: &mut String,
+    ) {
         match part {
             Part::Literal(text) => out.push_str(text),
             Part::Arrival(format) => self.push_time(format, &Moment::of_millis(arrival_ms), minute, out),
@@ -211,7 +228,9 @@ impl Template {
     /// Appends a time; within the minute of the last one it is the same text.
     fn push_time(&self, format: &TimeFormat, moment: &Moment, last: &mut (i64, String), out: &mut String) {
         let minute = match moment {
-            Moment::At(at) if at.as_second() >= WHOLE_MINUTES_SINCE && format.grain() <= Grain::Minute => at.as_second() / 60,
+            Moment::At(at) if at.as_second() >= WHOLE_MINUTES_SINCE && format.grain() <= Grain::Minute => {
+                at.as_second() / 60
+            }
             _ => return format.write(moment, &self.zone, out),
         };
         if last.0 != minute {
@@ -228,7 +247,9 @@ impl Template {
         for (index, text) in partition.split(OF_OBJECT).enumerate() {
             if index > 0 {
                 match parts.next() {
-                    Some(Part::Oldest(format)) => format.write(&Moment::of_millis(oldest_arrival_ms), &self.zone, &mut out),
+                    Some(Part::Oldest(format)) => {
+                        format.write(&Moment::of_millis(oldest_arrival_ms), &self.zone, &mut out)
+                    }
                     _ => push_random(&mut out, random),
                 }
             }

@@ -1,12 +1,15 @@
-//! What a pipeline waits for: room in the outbox, and a better moment after a fault.
+//! What a pipeline waits for: room in the outbox, a sink that takes an object, a better moment after a fault.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Blame, Fault};
+use crate::metrics::PipelineMetrics;
 use crate::position::Shard;
+use crate::sink::Trouble;
 
 /// Room is counted in steps of this size.
 const STEP_BYTES: u64 = 1 << 10;
@@ -77,6 +80,42 @@ impl Pause {
     /// Something went well.
     pub fn over(&mut self) {
         self.faults = 0;
+    }
+}
+
+/// Says that the sink does not take an object, and counts it as blocked for as long as this lives.
+pub struct Blocked<'a> {
+    metrics: &'a PipelineMetrics,
+    pipeline: &'a str,
+    blocked: AtomicBool,
+}
+
+impl<'a> Blocked<'a> {
+    /// Not blocked yet.
+    pub fn new(pipeline: &'a str, metrics: &'a PipelineMetrics) -> Blocked<'a> {
+        Blocked { metrics, pipeline, blocked: AtomicBool::new(false) }
+    }
+
+    /// Another attempt has failed. Said at the 1st, 2nd, 4th, 8th ... attempt.
+    pub fn again(&self, trouble: &Trouble) {
+        self.metrics.retries.inc();
+        if !self.blocked.swap(true, Ordering::Relaxed) {
+            self.metrics.blocked.inc();
+        }
+        if trouble.attempt.is_power_of_two() {
+            let Trouble { attempt, since, next, message, hint } = trouble;
+            let (since_s, next_ms) = (since.as_secs(), next.as_millis());
+            let pipeline = self.pipeline;
+            tracing::warn!(pipeline, attempt, since_s, next_ms, hint, "the sink refuses an object: {message}");
+        }
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        if self.blocked.load(Ordering::Relaxed) {
+            self.metrics.blocked.dec();
+        }
     }
 }
 
