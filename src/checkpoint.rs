@@ -91,11 +91,9 @@ impl<K> Checkpoint<K> {
         Ok(passed)
     }
 
-    /// Forgets a shard that has ended for good and is delivered; durable with the next advance.
-    pub fn forget(&self, shard: &Shard) {
-        let mut inside = self.inside();
-        inside.shards.remove(shard);
-        inside.ahead.remove(shard);
+    /// All shards that something was delivered of, with their positions.
+    pub fn all(&self) -> BTreeMap<Shard, Position> {
+        self.inside().shards.clone()
     }
 
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside<K>> {

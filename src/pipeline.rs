@@ -52,7 +52,7 @@ pub struct Way {
     pub outbox: Outbox,
     /// By URL: the sink of the recipe, and those that older promises were made to.
     pub sinks: BTreeMap<String, ObjectSink>,
-    pub checkpoint: Checkpoint<(Sealed, Room)>,
+    pub checkpoint: Checkpoint<Promised>,
     pub room: OutboxRoom,
     pub ground: Ground,
     pub budget: Budget,
@@ -60,7 +60,10 @@ pub struct Way {
     pub progress: Progress,
 }
 
-type Promises = mpsc::UnboundedSender<(Sealed, Room)>;
+/// A promise, with the room that it takes in the outbox.
+pub type Promised = (Sealed, Room);
+
+type Promises = mpsc::UnboundedSender<Promised>;
 /// Where shards with promises are to be read on: behind the last of them.
 type ReadOn = BTreeMap<Shard, Position>;
 
@@ -271,7 +274,7 @@ impl Way {
 }
 
 /// A task's own result; if it panicked, so do we.
-fn finished(done: Result<Result<(), Fault>, JoinError>) -> Result<(), Fault> {
+pub fn finished(done: Result<Result<(), Fault>, JoinError>) -> Result<(), Fault> {
     match done {
         Ok(result) => result,
         Err(error) if error.is_cancelled() => Ok(()),
