@@ -126,7 +126,7 @@ impl SimDisk {
         self.state.lock().unwrap()
     }
 
-    /// Asks fate. `Ok(share)`: have the effect, or this share of it, and then answer [`answer`].
+    /// Asks fate how much of an effect may happen; what the caller is told then is [`SimDisk::answer`].
     fn ask(&self, effect: Effect) -> io::Result<Share> {
         match self.fate.effect(effect) {
             Verdict::Go => Ok(Share::All),

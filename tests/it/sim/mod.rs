@@ -12,6 +12,7 @@ pub mod fate;
 pub mod oracle;
 pub mod store;
 mod tests;
+mod tests_store;
 
 use std::sync::{Arc, Mutex};
 
