@@ -84,8 +84,10 @@ enum Setback {
     End(PutError),
     /// Until the next.
     Store(Error),
-    /// In words of our own.
-    Said(String, Option<&'static str>),
+    /// Until the next, in words of our own.
+    Said(String),
+    /// Not at all: the next attempt goes another way, at once.
+    Again,
 }
 
 impl From<Error> for Setback {
@@ -145,12 +147,13 @@ impl ObjectSink {
                 Ok(put) => return Ok(put),
                 Err(setback) => setback,
             };
-            attempt = attempt.saturating_add(1);
             let (answer, hint) = match setback {
                 Setback::End(error) => return Err(error),
                 Setback::Store(error) => trouble::in_words(&error),
-                Setback::Said(answer, hint) => (answer, hint),
+                Setback::Said(answer) => (answer, None),
+                Setback::Again => continue,
             };
+            attempt = attempt.saturating_add(1);
             let message = format!("{}: {answer}", self.location(upload.name));
             let next = self.shared.backoff(attempt);
             trouble(&Trouble { attempt, since: began.elapsed(), next, message, hint });
@@ -234,7 +237,7 @@ impl Shared {
             Meaning::CannotCreate if self.cannot_create.swap(true, Ordering::Relaxed) => Err(Setback::Store(error)),
             Meaning::CannotCreate => {
                 tracing::warn!(store = %self.shown, "the store cannot create without overwriting: looking before each put instead");
-                Err(Setback::Said("create is not supported: looking before each put from now on".to_string(), None))
+                Err(Setback::Again)
             }
             Meaning::Ambiguous => match self.look(path, upload).await {
                 Ok(There::Same) => self.found(upload),
@@ -319,7 +322,7 @@ impl Shared {
                 got += piece.len() as u64;
             }
             if got != end - offset {
-                return Err(Setback::Said(format!("reading back gave {got} bytes of {}", end - offset), None));
+                return Err(Setback::Said(format!("reading back gave {got} bytes of {}", end - offset)));
             }
             offset = end;
         }
