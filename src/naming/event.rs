@@ -68,7 +68,12 @@ mod tests {
     #[test]
     fn times_with_an_offset_are_instants() {
         let expected = at("2026-11-20T23:30:00Z");
-        for text in ["2026-11-20T23:30:00Z", "2026-11-20 23:30:00z", "2026-11-21T00:30:00.000+01:00", "2026-11-20T18:30:00-05:00"] {
+        for text in [
+            "2026-11-20T23:30:00Z",
+            "2026-11-20 23:30:00z",
+            "2026-11-21T00:30:00.000+01:00",
+            "2026-11-20T18:30:00-05:00",
+        ] {
             assert_eq!(Moment::of_text(text), expected, "{text}");
         }
     }
@@ -85,7 +90,15 @@ mod tests {
     #[test]
     fn numbers_count_in_the_unit_their_size_tells() {
         let expected = at("2023-11-14T22:13:20Z");
-        for number in ["1700000000", "1700000000000", "1700000000000000", "1700000000000000000", "1700000000.0", "1.7e9", "1.7e12"] {
+        for number in [
+            "1700000000",
+            "1700000000000",
+            "1700000000000000",
+            "1700000000000000000",
+            "1700000000.0",
+            "1.7e9",
+            "1.7e12",
+        ] {
             assert_eq!(Moment::of_number(number), expected, "{number}");
         }
         assert_eq!(Moment::of_number("1700000000.5"), at("2023-11-14T22:13:20.5Z"));
@@ -94,7 +107,15 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "yesterday", "20.11.2026", "2026-13-01", "2026-02-30 00:00:00", "2026-11-20T25:00:00Z", &"2".repeat(100)] {
+        for text in [
+            "",
+            "yesterday",
+            "20.11.2026",
+            "2026-13-01",
+            "2026-02-30 00:00:00",
+            "2026-11-20T25:00:00Z",
+            &"2".repeat(100),
+        ] {
             assert_eq!(Moment::of_text(text), None, "{text}");
         }
         for number in ["1e300", "99999999999999999999", "-99999999999999999999"] {

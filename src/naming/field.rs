@@ -14,7 +14,8 @@ const STEPS_MAX: usize = 32;
 const KEYS_MAX: usize = 50;
 
 /// What richer jq needs.
-const RICHER: &str = "only paths can be used here, such as .a.b, .\"quoted key\" or .a[0]; compute other values in a transform";
+const RICHER: &str =
+    "only paths can be used here, such as .a.b, .\"quoted key\" or .a[0]; compute other values in a transform";
 
 /// A path into a JSON record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl FieldPath {
                 return Err(wrong(format!("the path has more than {STEPS_MAX} steps")));
             }
             let (step, length) = if rest.starts_with('[') {
-                bracketed(rest).ok_or_else(|| wrong(format!("expected `[0]` or `[\"key\"]`, found `{}`", short(rest))))?
+                bracketed(rest)
+                    .ok_or_else(|| wrong(format!("expected `[0]` or `[\"key\"]`, found `{}`", short(rest))))?
             } else if rest.starts_with('"') {
                 let (key, length) = quoted(rest).ok_or_else(|| wrong("the quoted key is not closed".into()))?;
                 (Step::Key(key), length)
@@ -90,7 +92,8 @@ impl FieldPath {
                 Some(b'.') => at += 1,
                 Some(b'[') => {}
                 Some(_) => {
-                    let error = TemplateError::new(base + at, format!("unexpected `{}` in a path", short(&trimmed[at..])));
+                    let error =
+                        TemplateError::new(base + at, format!("unexpected `{}` in a path", short(&trimmed[at..])));
                     return Err(error.hint(RICHER));
                 }
             }
@@ -103,7 +106,9 @@ impl fmt::Display for FieldPath {
         for (index, step) in self.steps.iter().enumerate() {
             let dot = if index > 0 { "." } else { "" };
             match step {
-                Step::Key(key) if key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-')) => write!(f, "{dot}{key}")?,
+                Step::Key(key) if key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-')) => {
+                    write!(f, "{dot}{key}")?
+                }
                 Step::Key(key) => write!(f, "{dot}{key:?}")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
@@ -157,8 +162,9 @@ impl PartitionKeys {
             PartitionKeysOptions::Map(map) => {
                 let mut keys = BTreeMap::new();
                 for (name, path) in map {
-                    let path = FieldPath::jq(path).map_err(|error| {
-                        TemplateError { message: format!("partition key `{name}`: {}", error.message), ..error }
+                    let path = FieldPath::jq(path).map_err(|error| TemplateError {
+                        message: format!("partition key `{name}`: {}", error.message),
+                        ..error
                     })?;
                     keys.insert(name.clone(), path);
                 }
@@ -194,7 +200,9 @@ impl PartitionKeys {
         for pair in split_outside_quotes(inner, b',') {
             let colon = split_outside_quotes(pair, b':').next().map_or(0, str::len);
             let (name, path) = pair.split_at(colon);
-            let path = path.strip_prefix(':').ok_or_else(|| wrong(base, format!("expected `name: .path`, found `{}`", short(pair.trim()))))?;
+            let path = path
+                .strip_prefix(':')
+                .ok_or_else(|| wrong(base, format!("expected `name: .path`, found `{}`", short(pair.trim()))))?;
             let name = match quoted(name.trim()) {
                 Some((name, _)) => name,
                 None => name.trim().to_string(),
@@ -272,7 +280,9 @@ mod tests {
         assert_eq!(keys.names().collect::<Vec<_>>(), ["customer_id", "t", "x"]);
         assert_eq!(keys.get("t").unwrap().to_string(), "type.device");
         assert_eq!(keys.get("x").unwrap().top(), Some("a,b:c"));
-        for (wrong, offset) in [("customer:.x", 0), ("{a}", 1), ("{a:.b,a:.c}", 6), ("{a:.b|tostring}", 5), ("{}", 1), ("{a:(.b)}", 3)] {
+        for (wrong, offset) in
+            [("customer:.x", 0), ("{a}", 1), ("{a:.b,a:.c}", 6), ("{a:.b|tostring}", 5), ("{}", 1), ("{a:(.b)}", 3)]
+        {
             assert_eq!(query(wrong).unwrap_err().offset, offset, "{wrong}");
         }
     }

@@ -185,7 +185,15 @@ mod tests {
     fn name() -> impl Strategy<Value = ObjectName> {
         let position = prop_oneof!["[1-9][0-9]{0,15}", "[1-9][0-9]{15,60}", Just("0".to_string())];
         let prefix = prop_oneof![Just(String::new()), "([a-zé%=_.0-9-]{1,12}/){1,4}"];
-        (prefix, "[A-Za-z0-9][A-Za-z0-9._-]{0,20}", "[a-z0-9]{1,64}", position.clone(), position, 0..2000u32, "(\\.[a-z0-9_]{1,7}){0,3}")
+        (
+            prefix,
+            "[A-Za-z0-9][A-Za-z0-9._-]{0,20}",
+            "[a-z0-9]{1,64}",
+            position.clone(),
+            position,
+            0..2000u32,
+            "(\\.[a-z0-9_]{1,7}){0,3}",
+        )
             .prop_map(|(prefix, pipeline, shard, start, end, part, extension)| ObjectName {
                 prefix,
                 pipeline,

@@ -16,7 +16,7 @@ use super::{FOLDER_BYTES_MAX, PREFIX_BYTES_MAX, TemplateError, is_file_name, val
 const CODE: &str = "DynamicPartitioning.MetadataExtractionFailed";
 
 /// Stands in a partition where a part of the object comes; no value holds it, as control characters are encoded.
-const OF_OBJECT: char = '\u{1}';
+const OF_OBJECT: &str = "\u{1}";
 
 /// Where objects of records go.
 #[derive(Debug, Clone)]
@@ -50,9 +50,9 @@ impl Prefix {
         Template::parse(text, zone, keys, Kind::Records).map(|template| Prefix { template })
     }
 
-    /// Whether records can go to different partitions. If not, `partition` need not be called per record.
+    /// Whether records can go to different partitions. If not, `partition` need not be called: `resolve` does with "".
     pub fn is_per_record(&self) -> bool {
-        self.template.parts.iter().any(|part| !matches!(part, Part::Literal(_)) && !part.is_of_object())
+        self.template.is_per_record()
     }
 
     /// The fields of the record that it reads.
@@ -67,7 +67,13 @@ impl Prefix {
 
     /// Writes the record's partition to `out`: what tells its objects from those of other partitions, to be completed
     /// by [`Prefix::resolve`]. After an error `out` holds nothing of use.
-    pub fn partition(&self, payload: &[u8], arrival_ms: i64, scratch: &mut Scratch, out: &mut String) -> Result<(), Reason> {
+    pub fn partition(
+        &self,
+        payload: &[u8],
+        arrival_ms: i64,
+        scratch: &mut Scratch,
+        out: &mut String,
+    ) -> Result<(), Reason> {
         out.clear();
         let json = match self.template.fields.is_empty() {
             true => "",
@@ -93,8 +99,9 @@ impl Prefix {
     }
 
     fn scan<'a>(&self, payload: &'a [u8], scratch: &mut Scratch) -> Result<&'a str, Reason> {
-        let json = simdutf8::compat::from_utf8(payload)
-            .map_err(|error| reason(format!("Non JSON record provided: invalid UTF-8 at byte {}", error.valid_up_to())))?;
+        let json = simdutf8::compat::from_utf8(payload).map_err(|error| {
+            reason(format!("Non JSON record provided: invalid UTF-8 at byte {}", error.valid_up_to()))
+        })?;
         match scratch.frames.scan(json, &self.template.fields) {
             Ok(()) => Ok(json),
             Err(error) => Err(reason(format!("Non JSON record provided: {} at byte {}", error.message, error.at))),
@@ -133,7 +140,10 @@ impl Prefix {
                 Found::Number(number) => number.chars().take(40).collect(),
                 other => format!("{other:?}"),
             };
-            self.unfit(field, &format!("is not a time (RFC 3339, yyyy-MM-dd HH:mm:ss, or a number counting from 1970): {shown:?}"))
+            self.unfit(
+                field,
+                &format!("is not a time (RFC 3339, yyyy-MM-dd HH:mm:ss, or a number counting from 1970): {shown:?}"),
+            )
         })
     }
 
@@ -198,12 +208,19 @@ impl Template {
         }
     }
 
-    fn push_part(&self, part: &Part, by: Option<RejectedBy>, arrival_ms: i64, minute: &mut (i64, String), out: &mut String) {
+    fn push_part(
+        &self,
+        part: &Part,
+        by: Option<RejectedBy>,
+        arrival_ms: i64,
+        minute: &mut (i64, String),
+        out: &mut String,
+    ) {
         match part {
             Part::Literal(text) => out.push_str(text),
             Part::Arrival(format) => self.push_time(format, &Moment::of_millis(arrival_ms), minute, out),
             Part::Reason => out.push_str(by.map_or("", RejectedBy::as_str)),
-            Part::Oldest(_) | Part::Random => out.push(OF_OBJECT),
+            Part::Oldest(_) | Part::Random => out.push_str(OF_OBJECT),
             Part::Value(_) | Part::Event(..) => unreachable!("parts of the record are pushed by their caller"),
         }
     }
@@ -211,7 +228,9 @@ impl Template {
     /// Appends a time; within the minute of the last one it is the same text.
     fn push_time(&self, format: &TimeFormat, moment: &Moment, last: &mut (i64, String), out: &mut String) {
         let minute = match moment {
-            Moment::At(at) if at.as_second() >= WHOLE_MINUTES_SINCE && format.grain() <= Grain::Minute => at.as_second() / 60,
+            Moment::At(at) if at.as_second() >= WHOLE_MINUTES_SINCE && format.grain() <= Grain::Minute => {
+                at.as_second() / 60
+            }
             _ => return format.write(moment, &self.zone, out),
         };
         if last.0 != minute {
@@ -222,13 +241,31 @@ impl Template {
         out.push_str(&last.1);
     }
 
+    fn is_per_record(&self) -> bool {
+        self.parts.iter().any(|part| !matches!(part, Part::Literal(_)) && !part.is_of_object())
+    }
+
     fn resolve(&self, partition: &str, oldest_arrival_ms: i64, random: &Random) -> String {
+        if partition.is_empty() && !self.is_per_record() {
+            let text = |part: &Part| match part {
+                Part::Literal(text) => text.clone(),
+                _ => OF_OBJECT.to_string(),
+            };
+            let whole: String = self.parts.iter().map(text).collect();
+            return self.fill(&whole, oldest_arrival_ms, random);
+        }
+        self.fill(partition, oldest_arrival_ms, random)
+    }
+
+    fn fill(&self, partition: &str, oldest_arrival_ms: i64, random: &Random) -> String {
         let mut parts = self.parts.iter().filter(|part| part.is_of_object());
         let mut out = String::with_capacity(partition.len() + self.object_bytes_max);
         for (index, text) in partition.split(OF_OBJECT).enumerate() {
             if index > 0 {
                 match parts.next() {
-                    Some(Part::Oldest(format)) => format.write(&Moment::of_millis(oldest_arrival_ms), &self.zone, &mut out),
+                    Some(Part::Oldest(format)) => {
+                        format.write(&Moment::of_millis(oldest_arrival_ms), &self.zone, &mut out)
+                    }
                     _ => push_random(&mut out, random),
                 }
             }

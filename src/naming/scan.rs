@@ -109,7 +109,9 @@ impl Frames {
                 }
                 Some(_) if is_first => {}
                 None => return Err(scanner.wrong("the record ends early")),
-                Some(_) => return Err(scanner.wrong(if frame.object { "expected `,` or `}`" } else { "expected `,` or `]`" })),
+                Some(_) => {
+                    return Err(scanner.wrong(if frame.object { "expected `,` or `}`" } else { "expected `,` or `]`" }));
+                }
             }
             let (through, index, depth) = (frame.paths, frame.index, self.open.len() - 1);
             let mut here = 0;
@@ -119,7 +121,11 @@ impl Frames {
                 scanner.expect(b':', "expected `:`")?;
                 if through != 0 {
                     let key = key.unescaped().ok_or_else(|| scanner.wrong("a key with a wrong escape"))?;
-                    here = leading(paths, through, |path| matches!(path.steps().get(depth), Some(Step::Key(k)) if *k == key));
+                    here = leading(
+                        paths,
+                        through,
+                        |path| matches!(path.steps().get(depth), Some(Step::Key(k)) if *k == key),
+                    );
                 }
             } else if through != 0 {
                 here = leading(paths, through, |path| path.steps().get(depth) == Some(&Step::Index(index)));
@@ -375,9 +381,8 @@ mod tests {
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::vec(("[ab\"\\\\é]{1,2}", inner), 0..4).prop_map(|pairs| Value::from(
-                    pairs.into_iter().collect::<serde_json::Map<_, _>>()
-                )),
+                proptest::collection::vec(("[ab\"\\\\é]{1,2}", inner), 0..4)
+                    .prop_map(|pairs| Value::from(pairs.into_iter().collect::<serde_json::Map<_, _>>())),
             ]
         })
     }

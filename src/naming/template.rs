@@ -75,7 +75,8 @@ impl Template {
             let message = format!("the prefix has {} bytes; at most {TEMPLATE_BYTES_MAX} are allowed", text.len());
             return Err(TemplateError::new(0, message));
         }
-        let mut reader = Reader { keys, kind, parts: Vec::new(), fields: Vec::new(), outline: Vec::new(), grain: Grain::Day };
+        let mut reader =
+            Reader { keys, kind, parts: Vec::new(), fields: Vec::new(), outline: Vec::new(), grain: Grain::Day };
         reader.read(text)?;
         let Reader { parts, fields, outline, grain, .. } = reader;
         check_outline(&outline)?;
@@ -83,7 +84,8 @@ impl Template {
         let object_bytes_max = parts.iter().filter(|part| part.is_of_object()).map(Part::bytes_max).sum();
         let mut warnings = Vec::new();
         if grain > Grain::Hour {
-            warnings.push(format!("prefix `{text}`: a time part finer than an hour makes many folders and small objects"));
+            warnings
+                .push(format!("prefix `{text}`: a time part finer than an hour makes many folders and small objects"));
         }
         if outline.iter().any(|&(_, c)| c == ':') {
             warnings.push(format!("prefix `{text}`: Hadoop and Spark cannot read names with `:`"));
@@ -140,10 +142,16 @@ impl Reader<'_> {
         let (name, pattern) = (inner[..colon].trim(), inner.get(colon + 1..));
         let format = pattern.map(TimeFormat::strftime).transpose().map_err(|error| error.shifted(base + colon + 1))?;
         if pattern == Some("") {
-            return Err(TemplateError::new(base + colon, format!("`{{{name}:}}` needs a time pattern such as `%Y-%m-%d`")));
+            return Err(TemplateError::new(
+                base + colon,
+                format!("`{{{name}:}}` needs a time pattern such as `%Y-%m-%d`"),
+            ));
         }
         match (name, format, self.kind) {
-            ("", _, _) => Err(TemplateError::new(offset, "`{}` needs the name of a field").hint("write `{{` for a brace that stays")),
+            ("", _, _) => {
+                Err(TemplateError::new(offset, "`{}` needs the name of a field")
+                    .hint("write `{{` for a brace that stays"))
+            }
             ("arrival", Some(format), _) => {
                 self.time(offset, &format, true);
                 self.parts.push(Part::Arrival(format));
@@ -156,10 +164,14 @@ impl Reader<'_> {
                 self.outline.push((offset, 'x'));
                 Ok(())
             }
-            ("reason", None, Kind::Records) => Err(TemplateError::new(offset, "`{reason}` is only known in the error prefix")
-                .hint("a field of that name is `{.reason}`")),
-            (_, _, Kind::Errors) => Err(TemplateError::new(offset, format!("`{{{name}}}`: fields cannot be used in the error prefix"))
-                .hint("a record that is set aside may hold no fields; use {reason} and {arrival:%Y-%m-%d}")),
+            ("reason", None, Kind::Records) => {
+                Err(TemplateError::new(offset, "`{reason}` is only known in the error prefix")
+                    .hint("a field of that name is `{.reason}`"))
+            }
+            (_, _, Kind::Errors) => {
+                Err(TemplateError::new(offset, format!("`{{{name}}}`: fields cannot be used in the error prefix"))
+                    .hint("a record that is set aside may hold no fields; use {reason} and {arrival:%Y-%m-%d}"))
+            }
             (_, format, Kind::Records) => {
                 let path = FieldPath::plain(name).map_err(|error| error.shifted(base))?;
                 let field = self.field_number(path, offset)?;
@@ -221,10 +233,13 @@ impl Reader<'_> {
                     }))
                 }
             },
-            ("partitionKeyFromLambda", name, Kind::Records) => Err(wrong(format!("`!{{partitionKeyFromLambda:{name}}}`: there is no Lambda here"))
-                .hint("let a transform write the key into the record, and use `{field}`")),
-            _ => Err(wrong(format!("unknown expression `!{{{inner}}}`"))
-                .hint("known are timestamp:, firehose:random-string, firehose:error-output-type and partitionKeyFromQuery:")),
+            ("partitionKeyFromLambda", name, Kind::Records) => {
+                Err(wrong(format!("`!{{partitionKeyFromLambda:{name}}}`: there is no Lambda here"))
+                    .hint("let a transform write the key into the record, and use `{field}`"))
+            }
+            _ => Err(wrong(format!("unknown expression `!{{{inner}}}`")).hint(
+                "known are timestamp:, firehose:random-string, firehose:error-output-type and partitionKeyFromQuery:",
+            )),
         }
     }
 
@@ -297,12 +312,15 @@ fn check_outline(outline: &[(usize, char)]) -> Result<(), TemplateError> {
         }
         match text.as_str() {
             "" if at == 0 && !is_tail => {
-                return Err(TemplateError::new(0, "the prefix begins with `/`").hint("names begin below the sink's url: leave the first `/` out"));
+                return Err(TemplateError::new(0, "the prefix begins with `/`")
+                    .hint("names begin below the sink's url: leave the first `/` out"));
             }
             "" if !is_tail => return Err(TemplateError::new(offset, "`//` makes a folder without a name")),
             "." | ".." => return Err(TemplateError::new(offset, format!("`{text}` cannot be a folder of a name"))),
             "_hydrant" if at == 0 => return Err(TemplateError::new(0, "`_hydrant` is hydrant's own folder")),
-            _ if is_file_name(&text) => return Err(TemplateError::new(offset, format!("`{text}` reads as the name of an object"))),
+            _ if is_file_name(&text) => {
+                return Err(TemplateError::new(offset, format!("`{text}` reads as the name of an object")));
+            }
             _ if is_tail && text.contains(CHOSEN) => {
                 let offset = folder.iter().find(|&&(_, c)| c == CHOSEN).map_or(offset, |&(offset, _)| offset);
                 let error = TemplateError::new(offset, "a field's value may not reach into the file name");
@@ -340,10 +358,14 @@ fn check_lengths(parts: &[Part], kind: Kind) -> Result<(), TemplateError> {
         }
     }
     if all > PREFIX_BYTES_MAX {
-        return Err(TemplateError::new(0, format!("the prefix can become {all} bytes long; at most {PREFIX_BYTES_MAX} are allowed")));
+        return Err(TemplateError::new(
+            0,
+            format!("the prefix can become {all} bytes long; at most {PREFIX_BYTES_MAX} are allowed"),
+        ));
     }
     if longest > FOLDER_BYTES_MAX {
-        let message = format!("a folder of the prefix can become {longest} bytes long; at most {FOLDER_BYTES_MAX} are allowed");
+        let message =
+            format!("a folder of the prefix can become {longest} bytes long; at most {FOLDER_BYTES_MAX} are allowed");
         return Err(TemplateError::new(0, message));
     }
     if folder > TAIL_BYTES_MAX {

@@ -67,7 +67,18 @@ pub enum Grain {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -142,7 +153,9 @@ impl TimeFormat {
     /// How finely this pattern cuts time.
     pub fn grain(&self) -> Grain {
         let grain = |part: &TimePart| match part {
-            TimePart::Fraction(_) | TimePart::Number(Number::Second | Number::Nanosecond | Number::Epoch, _) => Grain::Second,
+            TimePart::Fraction(_) | TimePart::Number(Number::Second | Number::Nanosecond | Number::Epoch, _) => {
+                Grain::Second
+            }
             TimePart::Number(Number::Minute, _) => Grain::Minute,
             TimePart::Number(Number::Hour | Number::HourOfHalf, _) | TimePart::Name(Name::HalfOfDay) => Grain::Hour,
             _ => Grain::Day,
@@ -191,7 +204,9 @@ impl TimeFormat {
 fn instant(moment: &Moment, zone: &TimeZone) -> Timestamp {
     match moment {
         Moment::At(at) => *at,
-        Moment::Wall(civil) => zone.to_timestamp(*civil).unwrap_or(if civil.year() < 0 { Timestamp::MIN } else { Timestamp::MAX }),
+        Moment::Wall(civil) => {
+            zone.to_timestamp(*civil).unwrap_or(if civil.year() < 0 { Timestamp::MIN } else { Timestamp::MAX })
+        }
     }
 }
 
@@ -316,7 +331,9 @@ fn unknown_java(offset: usize, letter: char, count: usize) -> TemplateError {
     let error = TemplateError::new(offset, format!("time pattern: `{run}` is not supported"));
     match letter {
         'Y' => error.hint("`Y` is the year of a week; the year is `yyyy`"),
-        'w' | 'W' => error.hint("weeks begin on different days in different countries; ISO weeks are `{arrival:%G-W%V}`"),
+        'w' | 'W' => {
+            error.hint("weeks begin on different days in different countries; ISO weeks are `{arrival:%G-W%V}`")
+        }
         _ => error.hint(format!("supported are y u M d D H h m s S n a E z Z; write text in quotes: '{letter}'")),
     }
 }
@@ -410,7 +427,11 @@ mod tests {
     fn a_wall_clock_reading_stays_as_it_was_written() {
         let format = TimeFormat::strftime("%F %H %s").unwrap();
         let mut out = String::new();
-        format.write(&Moment::of_text("2026-11-20 23:30:00").unwrap(), &TimeZone::get("America/New_York").unwrap(), &mut out);
+        format.write(
+            &Moment::of_text("2026-11-20 23:30:00").unwrap(),
+            &TimeZone::get("America/New_York").unwrap(),
+            &mut out,
+        );
         assert_eq!(out, "2026-11-20 23 1795235400");
     }
 
@@ -418,7 +439,10 @@ mod tests {
     fn unknown_letters_are_named() {
         let of = |error: TemplateError| (error.offset, error.message);
         assert_eq!(of(TimeFormat::strftime("%Y-%Q").unwrap_err()), (3, "time pattern: unknown letter `%Q`".into()));
-        assert_eq!(of(TimeFormat::strftime("%").unwrap_err()), (0, "`%` at the end of a time pattern needs a letter".into()));
+        assert_eq!(
+            of(TimeFormat::strftime("%").unwrap_err()),
+            (0, "`%` at the end of a time pattern needs a letter".into())
+        );
         assert_eq!(of(TimeFormat::java("yyyy/qq").unwrap_err()), (5, "time pattern: `qq` is not supported".into()));
         assert_eq!(of(TimeFormat::java("yyyy'").unwrap_err()), (4, "time pattern: the quote is not closed".into()));
         assert!(TimeFormat::java("YYYY").unwrap_err().hint.unwrap().contains("yyyy"));

@@ -58,7 +58,9 @@ fn push_hash(out: &mut String, value: &str) {
 
 /// Whether the value stays as it is, seen from its bytes alone (the usual case).
 fn is_plain(value: &str) -> bool {
-    value.bytes().all(|b| b.is_ascii_alphanumeric() || is_safe_sign(b)) && !value.starts_with(['_', '.']) && !value.ends_with('.')
+    value.bytes().all(|b| b.is_ascii_alphanumeric() || is_safe_sign(b))
+        && !value.starts_with(['_', '.'])
+        && !value.ends_with('.')
 }
 
 fn is_safe_sign(byte: u8) -> bool {
@@ -98,7 +100,8 @@ mod tests {
 
     #[test]
     fn plain_values_stay_as_they_are() {
-        for plain in ["de", "user_1", "a.b", "München", "東京", "हिन्दी", "2026-11-20", "a@b.example", "-5"] {
+        for plain in ["de", "user_1", "a.b", "München", "東京", "हिन्दी", "2026-11-20", "a@b.example", "-5"]
+        {
             assert_eq!(encoded(plain), plain);
         }
     }

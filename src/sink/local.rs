@@ -61,7 +61,9 @@ impl LocalRoot {
     /// Only while no put of this name is under way.
     pub fn sweep(&self, name: &str) -> io::Result<usize> {
         let path = self.root.join(name);
-        let (Some(folder), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) else { return Ok(0) };
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name().and_then(|file| file.to_str())) else {
+            return Ok(0);
+        };
         let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other?,
@@ -70,7 +72,8 @@ impl LocalRoot {
         for entry in entries {
             let entry = entry?;
             let beside = entry.file_name();
-            let digits = beside.to_str().and_then(|beside| beside.strip_prefix(file)).and_then(|rest| rest.strip_prefix('#'));
+            let digits =
+                beside.to_str().and_then(|beside| beside.strip_prefix(file)).and_then(|rest| rest.strip_prefix('#'));
             if digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())) {
                 fs::remove_file(entry.path())?;
                 removed += 1;
@@ -135,7 +138,9 @@ mod tests {
         assert_eq!(root.sweep("x/name.parquet").unwrap(), 0, "no folder, no leftovers");
         root.make_folders("x/name.parquet").unwrap();
         let folder = root.path().join("x");
-        for file in ["name.parquet#1", "name.parquet#22", "name.parquet", "name.parquet#", "name.parquet#1a", "other.parquet#1"] {
+        for file in
+            ["name.parquet#1", "name.parquet#22", "name.parquet", "name.parquet#", "name.parquet#1a", "other.parquet#1"]
+        {
             fs::write(folder.join(file), "x").unwrap();
         }
         assert_eq!(root.sweep("x/name.parquet").unwrap(), 2);

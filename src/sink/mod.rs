@@ -1,7 +1,7 @@
 //! Sinks: where sealed objects go. A put is repeated until it is done, and doing it twice is doing it once.
 
-pub mod object_store;
 mod local;
+pub mod object_store;
 mod options;
 mod trouble;
 
@@ -10,6 +10,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use crate::error::{Blame, Fault};
 
 pub use object_store::ObjectSink;
 pub use options::{Options, OptionsError};
@@ -59,6 +61,17 @@ impl fmt::Display for PutError {
 }
 
 impl std::error::Error for PutError {}
+
+impl From<PutError> for Fault {
+    fn from(error: PutError) -> Fault {
+        let blame = match &error {
+            PutError::Foreign { .. } => Blame::Sink,
+            PutError::Disk(_) => Blame::Disk,
+            PutError::Name { .. } => Blame::Bug,
+        };
+        Fault { blame, error: error.into() }
+    }
+}
 
 /// Why a put is being tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use ::object_store::local::LocalFileSystem;
 use ::object_store::path::Path;
-use ::object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use ::object_store::{
+    Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -105,8 +107,10 @@ impl ObjectSink {
             Place::Local(path) => {
                 let unusable = || format!("sink folder {}", path.display());
                 let root = off_async(|| LocalRoot::create(&path)).with_context(unusable).map_err(Fault::sink)?;
-                let store = LocalFileSystem::new_with_prefix(root.path()).with_context(unusable).map_err(Fault::sink)?;
-                let shown = options.url.strip_prefix("file://").unwrap_or(&options.url).trim_end_matches('/').to_string();
+                let store =
+                    LocalFileSystem::new_with_prefix(root.path()).with_context(unusable).map_err(Fault::sink)?;
+                let shown =
+                    options.url.strip_prefix("file://").unwrap_or(&options.url).trim_end_matches('/').to_string();
                 let store = Arc::new(store.with_fsync(true));
                 Shared { local: Some(root), ..Shared::new(store, Path::ROOT, shown, random) }
             }
@@ -159,6 +163,13 @@ impl ObjectSink {
             trouble(&Trouble { attempt, since: began.elapsed(), next, message, hint });
             tokio::time::sleep(next).await;
         }
+    }
+
+    /// Bytes of memory that a put of `len` bytes takes.
+    pub fn memory_of_put(&self, len: u64) -> usize {
+        let parts = self.shared.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
+        let bytes = if len > self.shared.multipart_above { parts } else { len };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Removes what a killed put of this name left beside it in a local folder; says how many files that were. Other
@@ -225,7 +236,8 @@ impl Shared {
                 There::Nothing => {}
             }
         }
-        let stored = if in_parts { self.put_in_parts(path, upload).await } else { self.put_at_once(path, upload).await };
+        let stored =
+            if in_parts { self.put_in_parts(path, upload).await } else { self.put_at_once(path, upload).await };
         let error = match stored {
             Ok(()) => return Ok(Put::Stored),
             Err(Setback::Store(error)) => error,
@@ -233,7 +245,9 @@ impl Shared {
         };
         match trouble::meaning(&error) {
             Meaning::Refused => Err(Setback::Store(error)),
-            Meaning::Name => Err(Setback::End(PutError::Name { name: upload.name.to_string(), error: error.to_string() })),
+            Meaning::Name => {
+                Err(Setback::End(PutError::Name { name: upload.name.to_string(), error: error.to_string() }))
+            }
             Meaning::CannotCreate if self.cannot_create.swap(true, Ordering::Relaxed) => Err(Setback::Store(error)),
             Meaning::CannotCreate => {
                 tracing::warn!(store = %self.shown, "the store cannot create without overwriting: looking before each put instead");
@@ -277,7 +291,9 @@ impl Shared {
         }
         match self.store.head(path).await {
             Ok(meta) if meta.size == upload.len => Ok(()),
-            Ok(meta) => Err(self.foreign(upload, format!("{} bytes where {} were sent in parts", meta.size, upload.len))),
+            Ok(meta) => {
+                Err(self.foreign(upload, format!("{} bytes where {} were sent in parts", meta.size, upload.len)))
+            }
             Err(error) => Err(Setback::Store(error)),
         }
     }
@@ -345,7 +361,9 @@ impl Shared {
 
     /// Doubles with each attempt up to the longest, of which between half and all is waited.
     fn backoff(&self, attempt: u32) -> Duration {
-        let whole = BACKOFF_BASE.saturating_mul(1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX)).min(BACKOFF_MAX);
+        let whole = BACKOFF_BASE
+            .saturating_mul(1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX))
+            .min(BACKOFF_MAX);
         let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(u64::MAX);
         Duration::from_millis(half_ms + self.random.u64() % (half_ms + 1))
     }

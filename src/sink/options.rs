@@ -12,8 +12,8 @@ use ::object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use ::object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use ::object_store::path::Path;
 use ::object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
-use serde::de::{Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 use url::Url;
 
 use crate::naming::PartitionKeysOptions;
@@ -82,22 +82,79 @@ const REQUEST_TIMEOUT: &str = "300 seconds";
 
 /// Names that the stores know, in their short form; for hints (each store also takes them with its own prefix).
 const CLIENT: &[&str] = &[
-    "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "http1_only", "http2_only",
-    "pool_idle_timeout", "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes", "read_timeout",
-    "timeout", "user_agent", "randomize_addresses",
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "default_content_type",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_url",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "read_timeout",
+    "timeout",
+    "user_agent",
+    "randomize_addresses",
 ];
 const S3: &[&str] = &[
-    "access_key_id", "secret_access_key", "session_token", "region", "endpoint", "bucket", "virtual_hosted_style_request",
-    "unsigned_payload", "checksum_algorithm", "skip_signature", "conditional_put", "s3_express", "request_payer",
-    "server_side_encryption", "sse_kms_key_id", "sse_bucket_key_enabled", "sse_customer_key_base64", "role_arn",
-    "role_session_name", "web_identity_token_file", "endpoint_url_sts", "imdsv1_fallback", "metadata_endpoint",
-    "container_credentials_relative_uri", "container_credentials_full_uri", "container_authorization_token_file",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "region",
+    "endpoint",
+    "bucket",
+    "virtual_hosted_style_request",
+    "unsigned_payload",
+    "checksum_algorithm",
+    "skip_signature",
+    "conditional_put",
+    "s3_express",
+    "request_payer",
+    "server_side_encryption",
+    "sse_kms_key_id",
+    "sse_bucket_key_enabled",
+    "sse_customer_key_base64",
+    "role_arn",
+    "role_session_name",
+    "web_identity_token_file",
+    "endpoint_url_sts",
+    "imdsv1_fallback",
+    "metadata_endpoint",
+    "container_credentials_relative_uri",
+    "container_credentials_full_uri",
+    "container_authorization_token_file",
 ];
-const GCS: &[&str] = &["service_account", "service_account_key", "application_credentials", "base_url", "bearer_token", "skip_signature"];
+const GCS: &[&str] = &[
+    "service_account",
+    "service_account_key",
+    "application_credentials",
+    "base_url",
+    "bearer_token",
+    "skip_signature",
+];
 const AZURE: &[&str] = &[
-    "account_name", "access_key", "client_id", "client_secret", "tenant_id", "authority_host", "sas_token", "bearer_token",
-    "use_emulator", "endpoint", "msi_endpoint", "object_id", "msi_resource_id", "federated_token_file", "use_fabric_endpoint",
-    "use_azure_cli", "skip_signature", "container_name", "credential_type", "encryption_key",
+    "account_name",
+    "access_key",
+    "client_id",
+    "client_secret",
+    "tenant_id",
+    "authority_host",
+    "sas_token",
+    "bearer_token",
+    "use_emulator",
+    "endpoint",
+    "msi_endpoint",
+    "object_id",
+    "msi_resource_id",
+    "federated_token_file",
+    "use_fabric_endpoint",
+    "use_azure_cli",
+    "skip_signature",
+    "container_name",
+    "credential_type",
+    "encryption_key",
 ];
 
 impl Options {
@@ -122,11 +179,17 @@ impl Options {
     /// Makes the store. Reads the environment for credentials and settings, as object_store does.
     pub fn place(&self) -> Result<Place, OptionsError> {
         if self.part_size < PART_BYTES_MIN {
-            return Err(wrong("part_size", format!("{} bytes are less than {PART_BYTES_MIN}, which stores want at least", self.part_size)));
+            return Err(wrong(
+                "part_size",
+                format!("{} bytes are less than {PART_BYTES_MIN}, which stores want at least", self.part_size),
+            ));
         }
         if self.part_size.max(self.multipart_above) > SINGLE_BYTES_MAX {
             let key = if self.part_size > SINGLE_BYTES_MAX { "part_size" } else { "multipart_above" };
-            return Err(wrong(key, format!("a request's body of more than {SINGLE_BYTES_MAX} bytes would be held in memory")));
+            return Err(wrong(
+                key,
+                format!("a request's body of more than {SINGLE_BYTES_MAX} bytes would be held in memory"),
+            ));
         }
         if let Some(path) = self.local_path()? {
             return match self.options.keys().next() {
@@ -139,9 +202,11 @@ impl Options {
             return Err(wrong("url", "a url of a sink ends with its path: `?` and `#` have no meaning here"));
         }
         if !url.username().is_empty() && url.password().is_some() {
-            return Err(wrong("url", "credentials do not belong in the url").hint("put them under `options`, or into the environment"));
+            return Err(wrong("url", "credentials do not belong in the url")
+                .hint("put them under `options`, or into the environment"));
         }
-        let (scheme, root) = ObjectStoreScheme::parse(&url).map_err(|_| wrong("url", format!("`{}` is no place for objects", url.scheme())).hint(PLACES))?;
+        let (scheme, root) = ObjectStoreScheme::parse(&url)
+            .map_err(|_| wrong("url", format!("`{}` is no place for objects", url.scheme())).hint(PLACES))?;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store: Arc<dyn ObjectStore> = match scheme {
             ObjectStoreScheme::AmazonS3 => Arc::new(self.s3(&url)?),
@@ -158,7 +223,9 @@ impl Options {
             Some(path) if path.starts_with('/') || path.starts_with("./") || path.starts_with("../") => path,
             Some(path) => {
                 let error = wrong("url", format!("`{path}` would be a host"));
-                return Err(error.hint(format!("write file:///{path} for an absolute folder, or ./{path} for a relative one")));
+                return Err(
+                    error.hint(format!("write file:///{path} for an absolute folder, or ./{path} for a relative one"))
+                );
             }
             None if self.url.contains("://") => return Ok(None),
             None => &self.url,
@@ -178,7 +245,9 @@ impl Options {
         for (name, Text(value)) in &self.options {
             builder = builder.with_config(self.known(name, "s3", S3)?, value);
         }
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).or(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
+        let endpoint = builder
+            .get_config_value(&AmazonS3ConfigKey::S3Endpoint)
+            .or(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
         self.http_allowed(endpoint, builder.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp)))?;
         builder.build().map_err(unbuilt)
     }
@@ -218,7 +287,9 @@ impl Options {
             let error = wrong(&format!("options.{name}"), format!("unknown option of {scheme}://"));
             match nearest(name, names.iter().chain(CLIENT).copied()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint("the names are those of the object_store library, such as region, endpoint, allow_http"),
+                None => {
+                    error.hint("the names are those of the object_store library, such as region, endpoint, allow_http")
+                }
             }
         })
     }
@@ -226,8 +297,12 @@ impl Options {
     /// object_store says only at the first request that it will not speak http.
     fn http_allowed(&self, endpoint: Option<String>, allowed: Option<String>) -> Result<(), OptionsError> {
         let is_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        match is_http && !allowed.is_some_and(|allowed| matches!(allowed.to_ascii_lowercase().as_str(), "true" | "1" | "on" | "yes" | "y")) {
-            true => Err(wrong("options.endpoint", "an http endpoint sends data and signatures in the clear").hint("add `allow_http: true` if that is meant")),
+        match is_http
+            && !allowed.is_some_and(|allowed| {
+                matches!(allowed.to_ascii_lowercase().as_str(), "true" | "1" | "on" | "yes" | "y")
+            }) {
+            true => Err(wrong("options.endpoint", "an http endpoint sends data and signatures in the clear")
+                .hint("add `allow_http: true` if that is meant")),
             false => Ok(()),
         }
     }
@@ -238,7 +313,11 @@ const PLACES: &str = "places are s3://bucket/path, gs://bucket/path, az://contai
 /// Few and short: the endless loop, which can tell an operator what is wrong, is ours.
 fn retry() -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(1), base: 2.0 },
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+        },
         max_retries: 2,
         retry_timeout: Duration::from_secs(10),
     }
@@ -292,7 +371,11 @@ fn distance(a: &str, b: &str) -> usize {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("url", &self.url).field("options", &self.options).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("url", &self.url)
+            .field("options", &self.options)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -370,7 +453,10 @@ mod tests {
         let error = with("s3://lake/x", &[("regoin", "eu-central-1")]).unwrap_err();
         assert_eq!(error.to_string(), "options.regoin: unknown option of s3://\n  hint: did you mean `region`?");
         assert!(with("gs://lake/x", &[("region", "x")]).is_err(), "an option of another store");
-        assert_eq!(with("./data", &[("region", "x")]).unwrap_err().to_string(), "options.region: a local folder has no options");
+        assert_eq!(
+            with("./data", &[("region", "x")]).unwrap_err().to_string(),
+            "options.region: a local folder has no options"
+        );
         let error = with("s3://lake/x", &[("allow_http", "perhaps")]).unwrap_err();
         assert!(error.to_string().contains("perhaps"), "{error}");
     }
@@ -391,7 +477,8 @@ mod tests {
 
     #[test]
     fn options_are_read_from_yaml_and_never_printed() {
-        let yaml = "url: s3://lake/x\noptions: { allow_http: true, pool_max_idle_per_host: 4, secret_access_key: hush }\n";
+        let yaml =
+            "url: s3://lake/x\noptions: { allow_http: true, pool_max_idle_per_host: 4, secret_access_key: hush }\n";
         let options: Options = serde_saphyr::from_str(yaml).unwrap();
         assert_eq!(options.options["allow_http"], Text("true".into()));
         assert_eq!(options.options["pool_max_idle_per_host"], Text("4".into()));

@@ -37,26 +37,39 @@ pub fn meaning(error: &Error) -> Meaning {
 pub fn in_words(error: &Error) -> (String, Option<&'static str>) {
     let answer = innermost(error);
     match error {
-        Error::PermissionDenied { .. } => {
-            (format!("access denied: {answer}"), Some("check the credentials and what they may do: s3:PutObject, s3:GetObject, or the store's own words for them"))
-        }
+        Error::PermissionDenied { .. } => (
+            format!("access denied: {answer}"),
+            Some(
+                "check the credentials and what they may do: s3:PutObject, s3:GetObject, or the store's own words for them",
+            ),
+        ),
         Error::Unauthenticated { .. } => (format!("not authenticated: {answer}"), Some("check the credentials")),
-        Error::NotFound { .. } => {
-            (format!("not found: {answer}"), Some("does the bucket or container exist, and is the region or endpoint right?"))
-        }
+        Error::NotFound { .. } => (
+            format!("not found: {answer}"),
+            Some("does the bucket or container exist, and is the region or endpoint right?"),
+        ),
         Error::AlreadyExists { .. } => (format!("conflict: {answer}"), None),
         _ => match (http_kind(error), io_kind(error)) {
-            (Some(HttpErrorKind::Connect), _) => (format!("no connection: {answer}"), Some("is the endpoint right, and reachable from here?")),
+            (Some(HttpErrorKind::Connect), _) => {
+                (format!("no connection: {answer}"), Some("is the endpoint right, and reachable from here?"))
+            }
             (Some(HttpErrorKind::Timeout), _) => (
                 format!("time-out: {answer}"),
                 Some("if the line is slow, raise `timeout` in the options or lower `multipart_above`"),
             ),
-            (_, Some(io::ErrorKind::PermissionDenied)) => (format!("permission denied: {answer}"), Some("may this user write to the folder?")),
-            (_, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => (format!("disk full: {answer}"), Some("free space below the sink's folder")),
-            (_, Some(io::ErrorKind::NotADirectory)) => {
-                (answer, Some("below the sink's folder there must be only folders and objects; symbolic links are not followed"))
+            (_, Some(io::ErrorKind::PermissionDenied)) => {
+                (format!("permission denied: {answer}"), Some("may this user write to the folder?"))
             }
-            (_, Some(io::ErrorKind::ReadOnlyFilesystem)) => (answer, Some("the sink's file system is mounted read-only")),
+            (_, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => {
+                (format!("disk full: {answer}"), Some("free space below the sink's folder"))
+            }
+            (_, Some(io::ErrorKind::NotADirectory)) => (
+                answer,
+                Some("below the sink's folder there must be only folders and objects; symbolic links are not followed"),
+            ),
+            (_, Some(io::ErrorKind::ReadOnlyFilesystem)) => {
+                (answer, Some("the sink's file system is mounted read-only"))
+            }
             _ if answer.contains("URL scheme is not allowed") => {
                 (answer, Some("an http endpoint needs `allow_http: true` in the options"))
             }

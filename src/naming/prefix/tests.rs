@@ -60,7 +60,10 @@ fn settings_of_firehose_move_over_unchanged() {
     let (fixed, random) = made.split_at("customer_id=1234567890/device=mobile/year=2026/month=11/".len());
     assert_eq!(fixed, "customer_id=1234567890/device=mobile/year=2026/month=11/");
     let [a, b] = random.trim_end_matches('/').split('/').collect::<Vec<_>>().try_into().unwrap();
-    assert!(a != b && [a, b].iter().all(|s: &&str| s.len() == 11 && s.bytes().all(|b| b.is_ascii_alphanumeric())), "{made}");
+    assert!(
+        a != b && [a, b].iter().all(|s: &&str| s.len() == 11 && s.bytes().all(|b| b.is_ascii_alphanumeric())),
+        "{made}"
+    );
 
     let errors = "err/!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/";
     let errors = ErrorPrefix::parse(errors, &TimeZone::UTC).unwrap();
@@ -76,7 +79,10 @@ fn parts_of_the_object_wait_for_its_oldest_record() {
     prefix.partition(br#"{"c":"x"}"#, ARRIVAL_MS + 7_200_000, &mut Scratch::default(), &mut out).unwrap();
     assert_eq!(prefix.resolve(&out, ARRIVAL_MS, &counting()), "23/x/30/");
     assert!(prefix.is_per_record());
-    assert!(!prefix_in("UTC", "a/!{timestamp:HH}/!{firehose:random-string}/").is_per_record());
+
+    let same_for_all = prefix_in("UTC", "a/!{timestamp:HH}/b/");
+    assert!(!same_for_all.is_per_record());
+    assert_eq!(same_for_all.resolve("", ARRIVAL_MS, &counting()), "a/23/b/", "no record was asked");
 }
 
 #[test]
@@ -130,7 +136,9 @@ fn no_record_leaves_its_prefix_or_poses_as_an_object() {
     let object = "orders-7f3a9c-0000000000000000-0000000000004096.parquet";
     let reason = evaluate(&prefix, &format!(r#"{{"v":"{object}"}}"#)).unwrap_err();
     assert_eq!(reason.message, format!("prefix: folder `{object}` reads as the name of an object"));
-    for nasty in ["../", "..", "%2e%2e", "\0", "..\\x", "\u{ff0e}\u{ff0e}", &"é".repeat(300), "a\nb", "x#1", "a/b", "\u{1}"] {
+    for nasty in
+        ["../", "..", "%2e%2e", "\0", "..\\x", "\u{ff0e}\u{ff0e}", &"é".repeat(300), "a\nb", "x#1", "a/b", "\u{1}"]
+    {
         let payload = serde_json::json!({ "v": nasty }).to_string();
         let made = evaluate(&prefix, &payload).unwrap();
         let folder = made.strip_prefix("data/").and_then(|rest| rest.strip_suffix('/')).unwrap();

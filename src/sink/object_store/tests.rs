@@ -5,12 +5,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use async_trait::async_trait;
-use futures::stream::BoxStream;
 use ::object_store::memory::InMemory;
 use ::object_store::{
     CopyOptions, GetResult, ListResult, ObjectMeta, PutMultipartOptions, PutResult, Result as StoreResult,
 };
+use async_trait::async_trait;
+use futures::stream::BoxStream;
 
 use super::*;
 
@@ -47,10 +47,14 @@ impl Answer {
             Answer::Exists => Error::AlreadyExists { path, source: "409 Conflict".into() },
             Answer::Precondition => Error::Precondition { path, source: "412".into() },
             Answer::ServerError => Error::Generic { store: "S3", source: "503 Slow Down".into() },
-            Answer::TimedOut => Error::Generic { store: "S3", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) },
+            Answer::TimedOut => {
+                Error::Generic { store: "S3", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }
+            }
             Answer::Forbidden => Error::PermissionDenied { path, source: "403".into() },
             Answer::NoBucket => Error::NotFound { path, source: "404".into() },
-            Answer::NotImplemented => Error::NotImplemented { operation: "create".into(), implementer: "old store".into() },
+            Answer::NotImplemented => {
+                Error::NotImplemented { operation: "create".into(), implementer: "old store".into() }
+            }
         }
     }
 }
@@ -104,7 +108,11 @@ impl ObjectStore for Scripted {
         after.map_or(put, |answer| Err(answer.error()))
     }
 
-    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> StoreResult<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
         self.log.lock().unwrap().push("parts");
         self.act(&self.puts).await?;
         self.inner.put_multipart_opts(path, options).await
@@ -194,19 +202,18 @@ async fn a_foreign_object_stops_the_put_and_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_operator_must_mend_is_tried_until_it_is_mended() {
-    let store = Scripted::new(&[
-        Act::Refuse(Answer::Forbidden),
-        Act::Refuse(Answer::NoBucket),
-        Act::Refuse(Answer::Forbidden),
-    ]);
+    let store =
+        Scripted::new(&[Act::Refuse(Answer::Forbidden), Act::Refuse(Answer::NoBucket), Act::Refuse(Answer::Forbidden)]);
     let began = Instant::now();
     let (stored, troubles) = put(&sink(&store), b"0123456789").await;
     assert_eq!(stored.unwrap(), Put::Stored);
-    let said: Vec<_> = troubles.iter().map(|trouble| (trouble.attempt, trouble.message.rsplit(": ").nth(1).unwrap())).collect();
+    let said: Vec<_> =
+        troubles.iter().map(|trouble| (trouble.attempt, trouble.message.rsplit(": ").nth(1).unwrap())).collect();
     assert_eq!(said, [(1, "access denied"), (2, "not found"), (3, "access denied")]);
     assert!(troubles[0].hint.unwrap().contains("credentials") && troubles[1].hint.unwrap().contains("bucket"));
     assert_eq!(store.log(), ["create"; 4], "a refusal is not ambiguous: nothing to look for");
-    assert_eq!(began.elapsed(), troubles.iter().map(|trouble| trouble.next).sum());
+    let waited: Duration = troubles.iter().map(|trouble| trouble.next).sum();
+    assert_eq!(began.elapsed(), waited);
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +301,16 @@ async fn names_are_taken_as_they_are_or_refused() {
     let store = Arc::new(InMemory::new());
     let sink = ObjectSink::over(store.clone(), Path::from("root"), Random::new(|| 7));
     let read = |_, _| Ok(Bytes::from_static(b"x"));
-    for (name, fits) in [("a%2Fb/x", true), ("k=München/x", true), ("/a", false), ("a/", false), ("", false), ("a//b", false), ("../x", false), ("a\n", false)] {
+    for (name, fits) in [
+        ("a%2Fb/x", true),
+        ("k=München/x", true),
+        ("/a", false),
+        ("a/", false),
+        ("", false),
+        ("a//b", false),
+        ("../x", false),
+        ("a\n", false),
+    ] {
         let upload = Upload { name, len: 1, crc32c: crc32c::crc32c(b"x"), read: &read };
         let stored = sink.put(&upload, &|trouble| panic!("{trouble:?}")).await;
         assert_eq!(stored.is_ok(), fits, "{name:?}: {stored:?}");
