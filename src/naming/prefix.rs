@@ -16,7 +16,7 @@ use super::{FOLDER_BYTES_MAX, PREFIX_BYTES_MAX, TemplateError, is_file_name, val
 const CODE: &str = "DynamicPartitioning.MetadataExtractionFailed";
 
 /// Stands in a partition where a part of the object comes; no value holds it, as control characters are encoded.
-const OF_OBJECT: char = '\u{1}';
+const OF_OBJECT: &str = "\u{1}";
 
 /// Where objects of records go.
 #[derive(Debug, Clone)]
@@ -50,9 +50,9 @@ impl Prefix {
         Template::parse(text, zone, keys, Kind::Records).map(|template| Prefix { template })
     }
 
-    /// Whether records can go to different partitions. If not, `partition` need not be called per record.
+    /// Whether records can go to different partitions. If not, `partition` need not be called: `resolve` does with "".
     pub fn is_per_record(&self) -> bool {
-        self.template.parts.iter().any(|part| !matches!(part, Part::Literal(_)) && !part.is_of_object())
+        self.template.is_per_record()
     }
 
     /// The fields of the record that it reads.
@@ -220,7 +220,7 @@ impl Template {
             Part::Literal(text) => out.push_str(text),
             Part::Arrival(format) => self.push_time(format, &Moment::of_millis(arrival_ms), minute, out),
             Part::Reason => out.push_str(by.map_or("", RejectedBy::as_str)),
-            Part::Oldest(_) | Part::Random => out.push(OF_OBJECT),
+            Part::Oldest(_) | Part::Random => out.push_str(OF_OBJECT),
             Part::Value(_) | Part::Event(..) => unreachable!("parts of the record are pushed by their caller"),
         }
     }
@@ -241,7 +241,23 @@ impl Template {
         out.push_str(&last.1);
     }
 
+    fn is_per_record(&self) -> bool {
+        self.parts.iter().any(|part| !matches!(part, Part::Literal(_)) && !part.is_of_object())
+    }
+
     fn resolve(&self, partition: &str, oldest_arrival_ms: i64, random: &Random) -> String {
+        if partition.is_empty() && !self.is_per_record() {
+            let text = |part: &Part| match part {
+                Part::Literal(text) => text.clone(),
+                _ => OF_OBJECT.to_string(),
+            };
+            let whole: String = self.parts.iter().map(text).collect();
+            return self.fill(&whole, oldest_arrival_ms, random);
+        }
+        self.fill(partition, oldest_arrival_ms, random)
+    }
+
+    fn fill(&self, partition: &str, oldest_arrival_ms: i64, random: &Random) -> String {
         let mut parts = self.parts.iter().filter(|part| part.is_of_object());
         let mut out = String::with_capacity(partition.len() + self.object_bytes_max);
         for (index, text) in partition.split(OF_OBJECT).enumerate() {

@@ -86,8 +86,10 @@ enum Setback {
     End(PutError),
     /// Until the next.
     Store(Error),
-    /// In words of our own.
-    Said(String, Option<&'static str>),
+    /// Until the next, in words of our own.
+    Said(String),
+    /// Not at all: the next attempt goes another way, at once.
+    Again,
 }
 
 impl From<Error> for Setback {
@@ -156,17 +158,25 @@ impl ObjectSink {
                 Ok(put) => return Ok(put),
                 Err(setback) => setback,
             };
-            attempt = attempt.saturating_add(1);
             let (answer, hint) = match setback {
                 Setback::End(error) => return Err(error),
                 Setback::Store(error) => trouble::in_words(&error),
-                Setback::Said(answer, hint) => (answer, hint),
+                Setback::Said(answer) => (answer, None),
+                Setback::Again => continue,
             };
+            attempt = attempt.saturating_add(1);
             let message = format!("{}: {answer}", self.location(upload.name));
             let next = self.shared.backoff(attempt);
             trouble(&Trouble { attempt, since: began.elapsed(), next, message, hint });
             tokio::time::sleep(next).await;
         }
+    }
+
+    /// Bytes of memory that a put of `len` bytes takes.
+    pub fn memory_of_put(&self, len: u64) -> usize {
+        let parts = self.shared.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
+        let bytes = if len > self.shared.multipart_above { parts } else { len };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Removes what a killed put of this name left beside it in a local folder; says how many files that were. Other
@@ -248,7 +258,7 @@ impl Shared {
             Meaning::CannotCreate if self.cannot_create.swap(true, Ordering::Relaxed) => Err(Setback::Store(error)),
             Meaning::CannotCreate => {
                 tracing::warn!(store = %self.shown, "the store cannot create without overwriting: looking before each put instead");
-                Err(Setback::Said("create is not supported: looking before each put from now on".to_string(), None))
+                Err(Setback::Again)
             }
             Meaning::Ambiguous => match self.look(path, upload).await {
                 Ok(There::Same) => self.found(upload),
@@ -335,7 +345,7 @@ impl Shared {
                 got += piece.len() as u64;
             }
             if got != end - offset {
-                return Err(Setback::Said(format!("reading back gave {got} bytes of {}", end - offset), None));
+                return Err(Setback::Said(format!("reading back gave {got} bytes of {}", end - offset)));
             }
             offset = end;
         }

@@ -63,6 +63,10 @@ pub fn in_words(error: &Error) -> (String, Option<&'static str>) {
             (_, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => {
                 (format!("disk full: {answer}"), Some("free space below the sink's folder"))
             }
+            (_, Some(io::ErrorKind::NotADirectory)) => (
+                answer,
+                Some("below the sink's folder there must be only folders and objects; symbolic links are not followed"),
+            ),
             (_, Some(io::ErrorKind::ReadOnlyFilesystem)) => {
                 (answer, Some("the sink's file system is mounted read-only"))
             }
@@ -75,7 +79,12 @@ pub fn in_words(error: &Error) -> (String, Option<&'static str>) {
 }
 
 fn chain<'a>(error: &'a Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |&error| error.source())
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 fn http_kind(error: &Error) -> Option<HttpErrorKind> {

@@ -79,7 +79,10 @@ fn parts_of_the_object_wait_for_its_oldest_record() {
     prefix.partition(br#"{"c":"x"}"#, ARRIVAL_MS + 7_200_000, &mut Scratch::default(), &mut out).unwrap();
     assert_eq!(prefix.resolve(&out, ARRIVAL_MS, &counting()), "23/x/30/");
     assert!(prefix.is_per_record());
-    assert!(!prefix_in("UTC", "a/!{timestamp:HH}/!{firehose:random-string}/").is_per_record());
+
+    let same_for_all = prefix_in("UTC", "a/!{timestamp:HH}/b/");
+    assert!(!same_for_all.is_per_record());
+    assert_eq!(same_for_all.resolve("", ARRIVAL_MS, &counting()), "a/23/b/", "no record was asked");
 }
 
 #[test]
