@@ -138,6 +138,13 @@ impl ObjectSink {
         format!("{}/{name}", self.shared.shown)
     }
 
+    /// Bytes of memory that a put of `len` bytes takes.
+    pub fn memory_of_put(&self, len: u64) -> usize {
+        let parts = self.shared.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
+        let bytes = if len > self.shared.multipart_above { parts } else { len };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// Stores an object under its name, or finds that it is there; tries for ever, calling `trouble` after each
     /// attempt that failed. An error is final.
     ///
