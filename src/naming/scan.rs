@@ -110,7 +110,11 @@ impl Frames {
                 Some(_) if is_first => {}
                 None => return Err(scanner.wrong("the record ends early")),
                 Some(_) => {
-                    return Err(scanner.wrong(if frame.object { "expected `,` or `}`" } else { "expected `,` or `]`" }));
+                    return Err(scanner.wrong(if frame.object {
+                        "expected `,` or `}`"
+                    } else {
+                        "expected `,` or `]`"
+                    }));
                 }
             }
             let (through, index, depth) = (frame.paths, frame.index, self.open.len() - 1);

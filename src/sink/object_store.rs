@@ -172,13 +172,6 @@ impl ObjectSink {
         }
     }
 
-    /// Bytes of memory that a put of `len` bytes takes.
-    pub fn memory_of_put(&self, len: u64) -> usize {
-        let parts = self.shared.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
-        let bytes = if len > self.shared.multipart_above { parts } else { len };
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
-
     /// Removes what a killed put of this name left beside it in a local folder; says how many files that were. Other
     /// stores show nothing half-done. Only while no put of this name is under way.
     pub fn sweep(&self, name: &str) -> io::Result<usize> {

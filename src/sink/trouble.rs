@@ -79,12 +79,7 @@ pub fn in_words(error: &Error) -> (String, Option<&'static str>) {
 }
 
 fn chain<'a>(error: &'a Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
+    std::iter::successors(error.source(), |&error| error.source())
 }
 
 fn http_kind(error: &Error) -> Option<HttpErrorKind> {

@@ -328,3 +328,10 @@ async fn a_store_that_overwrites_is_found_out() {
     let error = sink(&Scripted::new(&[Act::Refuse(Answer::Forbidden)])).probe().await.unwrap_err();
     assert!(error.ends_with("access denied: 403"), "{error}");
 }
+
+#[test]
+fn a_local_folder_is_opened_with_fsync() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = ObjectSink::open(&Options::at(dir.path().to_str().unwrap()), Random::new(|| 7)).unwrap();
+    assert!(format!("{:?}", sink.shared.store).contains("fsync: true"), "{:?}", sink.shared.store);
+}
