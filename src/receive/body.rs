@@ -234,3 +234,118 @@ fn drain(
     out.truncate(len);
     Ok(out.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    fn budget(kib: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(kib))
+    }
+
+    fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    fn inflated(body: Bytes, encoding: Encoding) -> Result<Bytes, BodyError> {
+        inflate(body, encoding, &Limits::default(), &mut Held::new(&budget(1 << 20)))
+    }
+
+    async fn read_of(len: usize, limits: &Limits, budget: &Arc<Semaphore>) -> Result<usize, BodyError> {
+        let mut held = Held::new(budget);
+        let body = read(Full::new(Bytes::from(vec![b'x'; len])), false, limits, &mut held).await?;
+        Ok(body.len())
+    }
+
+    #[tokio::test]
+    async fn a_body_has_a_largest_size() {
+        let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
+        assert_eq!(read_of(1000, &limits, &budget(100)).await, Ok(1000));
+        assert_eq!(read_of(1001, &limits, &budget(100)).await, Err(BodyError::TooLarge { bytes_max: 1000 }));
+        assert_eq!(read_of(0, &limits, &budget(0)).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_held_in_the_budget_and_given_back() {
+        let limits = Limits { budget_wait_max: Duration::from_millis(1), ..Limits::default() };
+        let budget = budget(100);
+        let mut held = Held::new(&budget);
+        held.grow(60 * 1024, limits.budget_wait_max).await.unwrap();
+        held.grow(30 * 1024, limits.budget_wait_max).await.unwrap();
+        assert_eq!(budget.available_permits(), 40);
+        assert_eq!(read_of(50 * 1024, &limits, &budget).await, Err(BodyError::NoRoom));
+        assert_eq!(held.try_grow(101 * 1024), Err(BodyError::NoRoom));
+        drop(held);
+        assert_eq!(read_of(50 * 1024, &limits, &budget).await, Ok(50 * 1024));
+        assert_eq!(budget.available_permits(), 100);
+    }
+
+    #[test]
+    fn compressed_bodies_are_what_they_were() {
+        let text = b"{\"a\":1}\n".repeat(300_000);
+        let members = [gzip(&text[..100]), gzip(&text[100..])].concat();
+        assert_eq!(inflated(members.into(), Encoding::Gzip).unwrap(), text);
+        let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let frame = zstd::stream::encode_all(&noise[..], 1).unwrap();
+        assert_eq!(inflated(frame.into(), Encoding::Zstd).unwrap(), noise);
+        assert_eq!(inflated(Bytes::from_static(b"x"), Encoding::Identity).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_gibibyte_of_zeros_is_a_bomb() {
+        let zeros = vec![0; 1024 * 1024];
+        let bomb = Bytes::from(gzip(&zeros).repeat(1024));
+        let refused = inflated(bomb, Encoding::Gzip);
+        assert_eq!(refused, Err(BodyError::InflatedTooLarge { bytes_max: 64 * 1024 * 1024 }));
+        let small = Bytes::from(zstd::stream::encode_all(&zeros.repeat(8)[..], 1).unwrap());
+        assert_eq!(inflated(small, Encoding::Zstd), Err(BodyError::Bomb));
+    }
+
+    #[test]
+    fn the_inflated_size_is_limited_to_the_byte() {
+        let limits = Limits { inflated_bytes_max: 100_000, ..Limits::default() };
+        let try_size = |len| inflate(gzip(&vec![b'x'; len]), Encoding::Gzip, &limits, &mut Held::new(&budget(1 << 20)));
+        assert_eq!(try_size(100_000).unwrap().len(), 100_000);
+        assert_eq!(try_size(100_001), Err(BodyError::InflatedTooLarge { bytes_max: 100_000 }));
+    }
+
+    #[test]
+    fn inflating_takes_its_bytes_from_the_budget_first() {
+        let text = b"{\"a\":1}\n".repeat(10_000);
+        let budget = budget(64);
+        let mut held = Held::new(&budget);
+        let result = inflate(gzip(&text), Encoding::Gzip, &Limits::default(), &mut held);
+        assert_eq!(result, Err(BodyError::NoRoom));
+    }
+
+    #[test]
+    fn what_is_not_compressed_is_refused() {
+        for (encoding, name) in [(Encoding::Gzip, "gzip"), (Encoding::Zstd, "zstd")] {
+            let refused = inflated(Bytes::from_static(b"{\"a\":1}"), encoding).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("body is not valid {name}: ")), "{refused}");
+        }
+        let whole = gzip(b"{\"a\":1}\n");
+        for len in 1..whole.len() {
+            assert!(inflated(whole.slice(..len), Encoding::Gzip).is_err(), "{len}");
+        }
+        assert!(inflated([&whole[..], b"junk"].concat().into(), Encoding::Gzip).is_err());
+        // A frame header that asks for a window of 2 GiB.
+        let window = Bytes::from_static(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00]);
+        assert!(inflated(window, Encoding::Zstd).is_err());
+    }
+
+    #[test]
+    fn encodings_are_known_by_name() {
+        assert_eq!(Encoding::parse(" GZIP "), Some(Encoding::Gzip));
+        assert_eq!(Encoding::parse("zstd"), Some(Encoding::Zstd));
+        assert_eq!(Encoding::parse(""), Some(Encoding::Identity));
+        assert_eq!(Encoding::parse("br"), None);
+        assert_eq!(Encoding::parse("gzip, gzip"), None);
+    }
+}

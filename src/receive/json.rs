@@ -269,7 +269,9 @@ mod tests {
 
     #[test]
     fn a_value_is_found_with_its_exact_bytes() {
-        assert_eq!(whole(br#"  {"a" : [1, -2.5e+3, {"b":"\"\\\u00e9"}, [], {}], "c":null}  "#), Ok(2..61));
+        let value = br#"{"a" : [1, -2.5e+3, {"b":"\"\\\u00e9"}, [], {}], "c":null}"#;
+        let text = [b" \n", value.as_slice(), b"\r\t"].concat();
+        assert_eq!(whole(&text), Ok(2..2 + value.len()));
         assert_eq!(whole(b"0"), Ok(0..1));
         assert_eq!(whole(b"\"]\""), Ok(0..3));
     }

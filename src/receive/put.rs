@@ -285,3 +285,175 @@ impl From<JsonError> for AwsError {
         AwsError::serialization(format!("invalid JSON: {} at byte {}", error.what, error.at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(body: &str) -> Result<Put, AwsError> {
+        Put::parse(body.as_bytes(), Shape::One, 7)
+    }
+
+    fn batch(body: &str) -> Result<Put, AwsError> {
+        Put::parse(body.as_bytes(), Shape::Batch, 7)
+    }
+
+    /// A PutRecordBatch of payloads of these sizes.
+    fn sized(sizes: &[usize]) -> Result<Put, AwsError> {
+        let records: Vec<String> = sizes
+            .iter()
+            .map(|size| format!("{{\"Data\":\"{}\"}}", STANDARD.encode_to_string(vec![b'x'; *size])))
+            .collect();
+        batch(&format!("{{\"DeliveryStreamName\":\"s\",\"Records\":[{}]}}", records.join(",")))
+    }
+
+    fn error(result: Result<Put, AwsError>) -> String {
+        let AwsError { kind, message, .. } = result.expect_err("refused");
+        format!("{kind}: {message}")
+    }
+
+    #[test]
+    fn records_are_decoded_in_order_into_one_buffer() {
+        let put = batch(
+            r#" { "Other":[{"x":[1]},null], "Records" : [ {"Data":"aGVsbG8="} , {"x":{"Data":1},"Data":""},
+            {"Data":"\/\/8\u003d"} ],"DeliveryStreamName":"a.b\u002dC_1" } "#,
+        )
+        .unwrap();
+        assert_eq!(put.stream, "a.b-C_1");
+        let payloads: Vec<&[u8]> = put.records.payloads().collect();
+        assert_eq!(payloads, [b"hello".as_slice(), b"", b"\xff\xff"]);
+        assert_eq!(put.records.arrival_ms(2), 7);
+        let put = one(r#"{"DeliveryStreamName":"s","Record":{"Data":"aGVsbG8="}}"#).unwrap();
+        assert_eq!(put.records.payloads().collect::<Vec<_>>(), [b"hello"]);
+    }
+
+    #[test]
+    fn limits_hold_to_the_byte() {
+        assert_eq!(sized(&[RECORD_BYTES_MAX]).unwrap().records.payload_bytes(), 1_024_000);
+        assert_eq!(
+            error(sized(&[1, RECORD_BYTES_MAX + 1, 2, 1_045_710])),
+            "ValidationException: 2 validation errors detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=1024001 \
+             cap=1024001]' at 'records.2.member.data' failed to satisfy constraint: Member must have length less than or \
+             equal to 1024000; Value 'java.nio.HeapByteBuffer[pos=0 lim=1045710 cap=1045710]' at \
+             'records.4.member.data' failed to satisfy constraint: Member must have length less than or equal to 1024000"
+        );
+        let full = [1_000_000, 1_000_000, 1_000_000, 1_000_000, 194_304];
+        assert_eq!(sized(&full).unwrap().records.payload_bytes(), 4 * 1024 * 1024);
+        let over = [1_000_000, 1_000_000, 1_000_000, 1_000_000, 194_305];
+        assert_eq!(error(sized(&over)), "InvalidArgumentException: Records size exceeds 4 MB limit");
+        assert_eq!(sized(&[3; RECORDS_MAX]).unwrap().records.len(), 500);
+        assert_eq!(
+            error(sized(&[3; RECORDS_MAX + 1])),
+            "ValidationException: 1 validation error detected: Value '[…]' at 'records' failed to satisfy constraint: \
+             Member must have length less than or equal to 500"
+        );
+        let oversize = STANDARD.encode_to_string(vec![0; RECORD_BYTES_MAX + 1]);
+        assert_eq!(
+            error(one(&format!("{{\"DeliveryStreamName\":\"s\",\"Record\":{{\"Data\":\"{oversize}\"}}}}"))),
+            "ValidationException: 1 validation error detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=1024001 \
+             cap=1024001]' at 'record.data' failed to satisfy constraint: Member must have length less than or equal to \
+             1024000"
+        );
+    }
+
+    #[test]
+    fn missing_members_are_violations() {
+        let violation = |text: &str| format!("ValidationException: {text}");
+        assert_eq!(
+            error(batch("{}")),
+            violation(
+                "2 validation errors detected: Value null at 'deliveryStreamName' failed to satisfy constraint: Member must \
+                 not be null; Value null at 'records' failed to satisfy constraint: Member must not be null"
+            )
+        );
+        assert_eq!(
+            error(batch(r#"{"DeliveryStreamName":"s","Records":[]}"#)),
+            violation(
+                "1 validation error detected: Value '[]' at 'records' failed to satisfy constraint: Member must have length \
+                 greater than or equal to 1"
+            )
+        );
+        assert_eq!(
+            error(batch(r#"{"DeliveryStreamName":"s","Records":[{"Data":"YQ=="},{},null]}"#)),
+            violation(
+                "2 validation errors detected: Value null at 'records.2.member.data' failed to satisfy constraint: Member \
+                 must not be null; Value null at 'records.3.member' failed to satisfy constraint: Member must not be null"
+            )
+        );
+        assert_eq!(
+            error(one(r#"{"DeliveryStreamName":"s","Record":{"Data":null}}"#)),
+            violation(
+                "1 validation error detected: Value null at 'record.data' failed to satisfy constraint: Member must not be \
+                 null"
+            )
+        );
+        assert_eq!(
+            error(one(r#"{"DeliveryStreamName":"s","Record":null}"#)),
+            violation(
+                "1 validation error detected: Value null at 'record' failed to satisfy constraint: Member must not be null"
+            )
+        );
+    }
+
+    #[test]
+    fn a_stream_name_is_1_to_64_plain_characters() {
+        let named = |name: &str| one(&format!(r#"{{"DeliveryStreamName":"{name}","Record":{{"Data":""}}}}"#));
+        assert!(named(&"n".repeat(64)).is_ok());
+        let prefix = "ValidationException: 1 validation error detected: Value";
+        let length = "Member must have length less than or equal to 64";
+        let name = "n".repeat(65);
+        assert_eq!(
+            error(named(&name)),
+            format!("{prefix} '{name}' at 'deliveryStreamName' failed to satisfy constraint: {length}")
+        );
+        let pattern = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
+        assert_eq!(
+            error(named("a b")),
+            format!("{prefix} 'a b' at 'deliveryStreamName' failed to satisfy constraint: {pattern}")
+        );
+        assert_eq!(
+            error(named("")),
+            format!(
+                "ValidationException: 2 validation errors detected: Value '' at 'deliveryStreamName' failed to satisfy \
+                 constraint: {pattern}; Value '' at 'deliveryStreamName' failed to satisfy constraint: Member must have \
+                 length greater than or equal to 1"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_of_the_right_form_is_a_serialization_error() {
+        for (body, message) in [
+            ("", "invalid JSON: the text ends too early at byte 0"),
+            ("[]", "invalid JSON: expected `{` at byte 0"),
+            (r#"{"Records":[{"Data":"YQ=="}"#, "invalid JSON: the text ends too early at byte 27"),
+            (r#"{"Records":[{"Data":"YQ"#, "invalid JSON: the text ends too early at byte 23"),
+            (r#"{"Records":[{"Data":"YQ=="} {}]}"#, "invalid JSON: expected `,` or `]` at byte 28"),
+            (r#"{} x"#, "invalid JSON: expected the end of the body at byte 3"),
+            (r#"{"Records":[{"Data":"YQ="}]}"#, "records.1.member.data is not valid base64"),
+            (r#"{"Records":[{"Data":""},{"Data":"Y!=="}]}"#, "records.2.member.data is not valid base64"),
+            (r#"{"Records":[{"Data":"YQ==\n"}]}"#, "records.1.member.data is not valid base64"),
+            (r#"{"Records":[{"Data":"_-8="}]}"#, "records.1.member.data is not valid base64"),
+            (r#"{"Records":[{"Data":1}]}"#, "records.1.member.data is not a base64 string"),
+            (r#"{"Records":[1]}"#, "records.1.member is not a structure"),
+            (r#"{"Records":{}}"#, "records is not a list"),
+            (r#"{"DeliveryStreamName":1}"#, "deliveryStreamName is not a string"),
+            (r#"{"Records":[{"Data":"","Data":""}]}"#, "records.1.member.data comes twice"),
+        ] {
+            assert_eq!(error(batch(body)), format!("SerializationException: {message}"), "{body}");
+        }
+        let not_utf8 = Put::parse(b"{\"\xff\":1}", Shape::One, 0);
+        assert_eq!(error(not_utf8), "SerializationException: the body is not UTF-8");
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        assert_eq!(error(batch(&deep)), "SerializationException: invalid JSON: nesting deeper than 128 at byte 133");
+    }
+
+    #[test]
+    fn every_truncation_is_refused_and_none_panics() {
+        let body = r#"{"DeliveryStreamName":"s","x":[{"y":"\u0041"},-1.5e3,true],"Records":[{"Data":"\/w=="}]}"#;
+        assert!(batch(body).is_ok());
+        for len in 0..body.len() {
+            assert!(batch(&body[..len]).is_err(), "{}", &body[..len]);
+        }
+    }
+}

@@ -212,3 +212,55 @@ impl Lines {
         self.start = end;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines that come out when `input` comes in pieces of `size` bytes.
+    fn lines(input: &[u8], size: usize) -> (Vec<Vec<u8>>, u64) {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for (index, piece) in input.chunks(size).enumerate() {
+            lines.add(piece);
+            if index % 3 == 2 {
+                found.extend(lines.take(0).payloads().map(<[u8]>::to_vec));
+            }
+        }
+        lines.finish();
+        found.extend(lines.take(0).payloads().map(<[u8]>::to_vec));
+        (found, lines.too_long)
+    }
+
+    #[test]
+    fn lines_are_the_same_whatever_the_pieces() {
+        let input = b"one\r\n\n\r\ntwo \xff\nthree\r\r\nlast";
+        for size in 1..=input.len() {
+            let (found, too_long) = lines(input, size);
+            assert_eq!(found, [b"one".as_slice(), b"two \xff", b"three\r", b"last"], "{size}");
+            assert_eq!(too_long, 0);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_and_its_neighbours_stay() {
+        let longest = vec![b'x'; LINE_BYTES_MAX];
+        let too_long = vec![b'y'; LINE_BYTES_MAX + 1];
+        let input = [b"a\n", &*longest, b"\r\n", &*too_long, b"\nb\n", &*too_long].concat();
+        for size in [1000, READ_BYTES, 3 * LINE_BYTES_MAX, usize::MAX] {
+            let (found, count) = lines(&input, size);
+            assert_eq!(count, 2, "{size}");
+            assert_eq!(found.len(), 3, "{size}");
+            assert!(found[0] == b"a" && found[1] == longest && found[2] == b"b", "{size}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_costs_bounded_memory() {
+        let mut lines = Lines::default();
+        for _ in 0..1000 {
+            lines.add(&[b'x'; READ_BYTES]);
+            assert!(lines.data.len() <= LINE_BYTES_MAX + 1);
+        }
+    }
+}
