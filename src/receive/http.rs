@@ -20,7 +20,7 @@ use super::records::{self, SplitError};
 use super::sigv4::{AuthError, Claim};
 use super::{Doors, Reply, aws, on_cpu, once};
 use crate::record::{Batch, Span};
-use crate::spool::{Append, AppendError};
+use crate::spool::{APPEND_BYTES_MAX, Append, AppendError};
 
 /// The client's own name for a call, the same over its retries (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -112,6 +112,11 @@ async fn post(doors: &Doors, head: &Parts, body: Incoming) -> Result<usize, Refu
         let once = call.zip(hash).map(|(call, hash)| once::once_key(caller.id(), call, head.uri.path(), &hash));
         let data = body::inflate(body, encoding, doors.limits(), &mut held)?;
         let spans = kind.split(&data)?;
+        let append_bytes = spans.iter().map(|span| (span.end - span.start) as usize + 4).sum::<usize>();
+        if append_bytes > APPEND_BYTES_MAX {
+            let error = format!("records take {append_bytes} bytes, at most {APPEND_BYTES_MAX} in one request");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error).hint("send them in several requests"));
+        }
         held.try_grow(data.len() + spans.len() * RECORD_LIST_BYTES)?;
         let arrivals = vec![arrival_ms; spans.len()];
         Ok::<_, Refusal>((Batch::new(data, spans, arrivals), once))

@@ -11,6 +11,7 @@ use hydrant::disk::RealDisk;
 use hydrant::ground::{Clock, Ground, Random};
 use hydrant::position::Position;
 use hydrant::receive::{About, Auth, Door, Doors, Key, Limits, Options, serve, sigv4, stdin};
+use hydrant::source::Source;
 use hydrant::spool::{self, Stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +100,8 @@ impl House {
     /// All payloads of a stream up to `count`, read from the spool.
     async fn payloads(&self, stream: &str, count: usize) -> Vec<Vec<u8>> {
         let stream = &self.streams[stream];
-        let mut reader = stream.reader(Position::from(0)).unwrap();
+        let source = stream.source("test");
+        let mut reader = source.open(stream.shard(), Some(&Position::from(0))).await.unwrap();
         let mut payloads = Vec::new();
         while payloads.len() < count {
             let read = reader.next().await.unwrap().expect("the stream goes on");
@@ -145,7 +147,7 @@ fn roomy() -> spool::Options {
         segment_bytes: 64 * MIB as u64,
         spool_bytes_max: 1024 * MIB as u64,
         free_bytes_min: 0,
-        once_window_ms: 300_000,
+        ..spool::Options::default()
     }
 }
 
@@ -189,8 +191,12 @@ async fn records_of_a_batch_are_stored_in_order_and_told_apart() {
     let (status, answer) = house.call("PutRecordBatch", batch([b"one".as_slice(), b"", b"\xff\x00"])).await;
     assert_eq!(status, 200);
     assert_eq!((&answer["FailedPutCount"], &answer["Encrypted"]), (&json!(0), &json!(false)));
-    let ids: Vec<&str> =
-        answer["RequestResponses"].as_array().unwrap().iter().map(|entry| entry["RecordId"].as_str().unwrap()).collect();
+    let ids: Vec<&str> = answer["RequestResponses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["RecordId"].as_str().unwrap())
+        .collect();
     assert_eq!(ids.len(), 3);
     assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
     let (status, answer) = house.call("PutRecord", one("four")).await;
@@ -236,7 +242,13 @@ async fn firehose_limits_are_answered_in_aws_words_and_nothing_is_stored() {
          cap=1024001]' at 'records.1.member.data' failed to satisfy constraint: Member must have length less than or \
          equal to 1024000"
     );
-    let over = batch([vec![b'x'; MIB - 60_000], vec![b'x'; MIB - 60_000], vec![b'x'; MIB - 60_000], vec![b'x'; MIB - 60_000], vec![b'x'; 240_001]]);
+    let over = batch([
+        vec![b'x'; MIB - 60_000],
+        vec![b'x'; MIB - 60_000],
+        vec![b'x'; MIB - 60_000],
+        vec![b'x'; MIB - 60_000],
+        vec![b'x'; 240_001],
+    ]);
     assert_eq!(
         house.call_fails("PutRecordBatch", over).await,
         "400 InvalidArgumentException: Records size exceeds 4 MB limit"
@@ -255,7 +267,7 @@ async fn firehose_limits_are_answered_in_aws_words_and_nothing_is_stored() {
         "400 SerializationException: record.data is not valid base64"
     );
     assert_eq!(
-        house.call_fails("PutRecord", &one("x")[..40]).await,
+        house.call_fails("PutRecord", one("x")[..40].to_owned()).await,
         "400 SerializationException: invalid JSON: the text ends too early at byte 40"
     );
     assert_eq!(
@@ -419,10 +431,7 @@ async fn plain_http_refuses_with_a_reason_and_the_daemon_lives() {
         "413 body grows more than 200-fold when decompressed"
     );
     assert!(house.post_fails(&gzipped, "not gzip").await.starts_with("400 body is not valid gzip: "));
-    assert_eq!(
-        house.post_fails(&[("content-encoding", "br")], "x").await,
-        "415 content encoding br is not supported"
-    );
+    assert_eq!(house.post_fails(&[("content-encoding", "br")], "x").await, "415 content encoding br is not supported");
     assert_eq!(
         house.post_fails(&[("content-type", "image/png")], "x").await,
         "415 content type image/png is not supported"
@@ -539,7 +548,8 @@ async fn connections_above_the_limit_wait_for_a_place() {
     let house = House::with_limits(Limits { connections_max: 2, ..Limits::default() }).await;
     let mut first = TcpStream::connect(house.address).await.unwrap();
     let _second = TcpStream::connect(house.address).await.unwrap();
-    let request = b"POST /streams/clicks/records HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+    let request =
+        b"POST /streams/clicks/records HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
     // An answer on the first shows that both places are taken when the third comes.
     first.write_all(&request[..20]).await.unwrap();
     let address = house.address;
