@@ -37,5 +37,5 @@ pub mod receive;
 // floor 4: the house
 pub mod cli;
 pub mod config;
-pub mod daemon;
+// pub mod daemon;
 pub mod status;
