@@ -21,10 +21,12 @@ pub mod checkpoint;
 pub mod encode;
 pub mod naming;
 pub mod outbox;
-pub mod rejected;
 pub mod sink;
 pub mod source;
 pub mod transform;
+
+// error objects, of what transforms and formats set aside
+pub mod rejected;
 
 // floor 2: logs and cuts
 pub mod chunk;
@@ -36,8 +38,8 @@ pub mod receive;
 
 // floor 4: the house
 pub mod config;
-pub mod daemon;
 pub mod status;
+// pub mod daemon;
 
 // floor 5: the commands
 pub mod cli;

@@ -221,6 +221,11 @@ impl<'de> Deserialize<'de> for Interval {
     }
 }
 
+/// Reads a [`Size`] into a number of bytes: `#[serde(deserialize_with = "crate::units::bytes")]`.
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    Size::deserialize(deserializer).map(Size::bytes)
+}
+
 /// What messages say was expected.
 const SIZE: &str = "a size such as `128 MiB`";
 const INTERVAL: &str = "an interval such as `60s`";

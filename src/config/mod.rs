@@ -77,7 +77,7 @@ fn pipeline(
     environment::resolve(&mut tree, environment, problems);
     let reading = read::read(&mut tree, environment, written::LATER, problems);
     warn_of_literal_secrets(reading.literal_secrets, warnings);
-    let spec = plan::assemble(name, reading.value?, &tree, problems);
+    let spec = plan::assemble(name, reading.value?, &tree, problems, warnings)?;
     Some((spec, tree))
 }
 

@@ -10,7 +10,9 @@ use super::environment::{self, Environment};
 use super::problem::{Place, Problems};
 use super::tree::Tree;
 use super::{files, read, warn_of_literal_secrets, yaml};
+use crate::receive::{self, Auth, Key, check_exposure};
 use crate::secret::Secret;
+use crate::spool::OnCorruption;
 use crate::units::Size;
 
 /// Where data is received, unless told otherwise.
@@ -45,7 +47,34 @@ pub struct Settings {
     pub credentials: Vec<Credential>,
     /// Stop when bounded sources have ended and all is delivered.
     pub once: bool,
+    /// What to do about durable records that the disk does not give back.
+    pub on_corruption: OnCorruption,
     pub log: Log,
+}
+
+impl Settings {
+    /// Whom the doors let in.
+    pub fn auth(&self) -> Auth {
+        if self.credentials.is_empty() {
+            return Auth::Anonymous;
+        }
+        let key = |credential: &Credential| Key {
+            id: credential.access_key_id.clone(),
+            secret: credential.secret.expose().to_owned(),
+            streams: credential.streams.clone(),
+        };
+        Auth::Keys(self.credentials.iter().map(key).collect())
+    }
+
+    /// How the doors are kept.
+    pub fn doors(&self) -> receive::Options {
+        receive::Options {
+            auth: self.auth(),
+            account_id: self.account.clone(),
+            region: self.region.clone(),
+            limits: receive::Limits::default(),
+        }
+    }
 }
 
 /// An access key and what it may do.
@@ -100,6 +129,7 @@ struct WrittenSettings {
     anonymous: bool,
     account: Option<String>,
     region: Option<String>,
+    on_corruption: OnCorruption,
     credentials: Vec<WrittenCredential>,
     log: Option<LogFormat>,
     log_level: Option<String>,
@@ -156,13 +186,12 @@ impl Judge<'_> {
         }
         let anonymous = flags.anonymous || written.anonymous;
         let credentials = self.credentials(written.credentials);
-        if !listen.ip().to_canonical().is_loopback() && !anonymous && credentials.is_empty() {
-            let message =
-                format!("`listen`: {listen} can be reached from the network, and no credentials are configured");
-            let hint = "write `credentials` into the file of `--config`, or allow everybody by `--anonymous`".into();
-            self.problem(flags.listen.is_some(), "listen", message, Some(hint));
+        if anonymous && !credentials.is_empty() {
+            let message = "`anonymous`: everybody is let in, and credentials are configured as well".into();
+            self.problem(flags.anonymous, "anonymous", message, Some("remove one of them".into()));
         }
-        Settings {
+        let listen_by_flag = flags.listen.is_some();
+        let settings = Settings {
             state: flags.state.or(written.state).unwrap_or_else(|| state_default(environment)),
             listen,
             admin,
@@ -172,8 +201,13 @@ impl Judge<'_> {
             region,
             credentials,
             once: flags.once,
+            on_corruption: written.on_corruption,
             log: Log { format: flags.log.or(written.log), level: flags.log_level.or(written.log_level) },
+        };
+        if let Err(problem) = check_exposure(settings.listen, &settings.auth(), anonymous) {
+            self.problem(listen_by_flag, "listen", format!("`listen`: {problem}"), None);
         }
+        settings
     }
 
     fn problem(&mut self, by_flag: bool, key: &str, message: String, hint: Option<String>) {

@@ -132,6 +132,24 @@ impl Tree {
         self.find(way).is_some_and(|id| !self.has_stand_in(id))
     }
 
+    /// The text of a scalar.
+    pub(super) fn text_of(&self, way: &[&str]) -> Option<&str> {
+        match &self.node(self.find(way)?).kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// `value`, or where it came from a variable what is written in its place.
+    pub(super) fn as_written(&self, way: &[&str], value: &str) -> String {
+        match self.find(way).map(|id| self.node(id)).filter(|node| node.hidden) {
+            Some(node) => {
+                self.written.text.get(node.span.clone()).unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+            }
+            None => value.to_owned(),
+        }
+    }
+
     fn find(&self, way: &[&str]) -> Option<NodeId> {
         way.iter().try_fold(Tree::ROOT, |id, step| self.child(id, step))
     }

@@ -4,7 +4,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::read::Later;
-use super::stations::{demo, encode, file, object_store};
+use crate::encode;
+use crate::naming::DEFAULT_ERROR_PREFIX;
+use crate::sink;
+use crate::source::{demo, file};
 use crate::units::{Interval, Size};
 
 /// Words of choices that later versions bring, so that whoever tries one is told.
@@ -66,7 +69,7 @@ pub struct Nothing {}
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sink {
-    ObjectStore(object_store::Options),
+    ObjectStore(sink::Options),
 }
 
 /// When an object is complete: by size or by age, whichever comes first.
@@ -92,7 +95,7 @@ pub struct Errors {
 
 impl Default for Errors {
     fn default() -> Errors {
-        Errors { prefix: "errors/{reason}/dt={arrival:%Y-%m-%d}/".into() }
+        Errors { prefix: DEFAULT_ERROR_PREFIX.into() }
     }
 }
 
