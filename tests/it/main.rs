@@ -10,3 +10,4 @@ mod sim;
 mod source_contract;
 mod support;
 mod tidy;
+mod wrong_config;
