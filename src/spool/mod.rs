@@ -24,6 +24,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -125,6 +126,8 @@ pub struct Stats {
     pub durable: u64,
     /// Groups made durable since the start.
     pub group_commits: u64,
+    /// Requests answered with `Full` since the start.
+    pub refused: u64,
 }
 
 /// One named spool: receivers append, pipelines read, each at its own position. Cheap to clone.
@@ -188,7 +191,11 @@ impl Stream {
         if self.requests.send(Request { append, answer }).await.is_err() {
             return Err(self.stopped());
         }
-        answered.await.unwrap_or_else(|_| Err(self.stopped()))
+        let answer = answered.await.unwrap_or_else(|_| Err(self.stopped()));
+        if matches!(answer, Err(AppendError::Full)) {
+            self.log.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// Registers `reader` and gives the stream as it reads it. What it has not released stays, also while it is not
