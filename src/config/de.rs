@@ -170,6 +170,18 @@ impl<'t> Node<'t> {
         Error::new(What::WrongType { expected: expected.into() }).or_at(self.id, false)
     }
 
+    /// Reads this node. A type may have its say after its visitor had it; if what is said may hold what must not be
+    /// shown, it stays unsaid.
+    fn read<S: DeserializeSeed<'t>>(self, seed: S) -> Result<S::Value, Error> {
+        let hidden = self.context.tree.node(self.id).hidden;
+        self.here(seed.deserialize(self).map_err(|error| match error {
+            Error { at: None, what: What::Custom(_) } if hidden => {
+                Error::new(What::WrongType { expected: "another value".into() })
+            }
+            _ => error,
+        }))
+    }
+
     /// Runs `visit`, and names this node in an error that names none.
     fn here<T>(&self, visited: Result<T, Error>) -> Result<T, Error> {
         visited.map_err(|error| error.or_at(self.id, false))
@@ -488,7 +500,7 @@ impl<'t> de::SeqAccess<'t> for &mut Items<'t> {
 
     fn next_element_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         let Some(id) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Node { context: self.context, id: *id, nothing: false }).map(Some)
+        Node { context: self.context, id: *id, nothing: false }.read(seed).map(Some)
     }
 }
 
@@ -510,7 +522,7 @@ impl<'t> de::MapAccess<'t> for &mut Entries<'t> {
 
     fn next_value_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let id = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
-        seed.deserialize(Node { context: self.context, id, nothing: false })
+        Node { context: self.context, id, nothing: false }.read(seed)
     }
 }
 
@@ -554,8 +566,7 @@ impl<'t> de::VariantAccess<'t> for Choice<'t> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'t>>(self, seed: S) -> Result<S::Value, Error> {
-        let options = self.options();
-        options.here(seed.deserialize(options))
+        self.options().read(seed)
     }
 
     fn tuple_variant<V: Visitor<'t>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {

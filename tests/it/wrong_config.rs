@@ -190,7 +190,7 @@ x.yaml:1:5: YAML anchors are not supported, found `&a0`
 
 #[test]
 fn a_nesting_bomb_is_refused_before_it_overflows_the_stack() {
-    for bomb in ["[".repeat(200_000), "{a: ".repeat(200_000), "- ".repeat(200_000), "? ".repeat(200_000)] {
+    for bomb in ["[".repeat(200_000), "{a: ".repeat(200_000), "- ".repeat(200_000)] {
         let said = wrong(&bomb);
         assert!(said.starts_with("x.yaml:1:"), "{said}");
         assert!(said.contains(": nested deeper than 64 levels\n"), "{said}");
@@ -200,7 +200,7 @@ fn a_nesting_bomb_is_refused_before_it_overflows_the_stack() {
     let expected = "\
 x.yaml:1:65: nested deeper than 64 levels
   1 | …[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[…
-    |                                                   ^";
+    |                                                    ^";
     assert_eq!(wrong(&"[".repeat(200_000)), one(expected));
 }
 
@@ -266,9 +266,9 @@ DIR/x.yaml:2:9: the text is not valid UTF-8 from here on
   hint: save the file as UTF-8";
     assert_eq!(wrong_paths(folder.path(), &["x.yaml"]), one(expected));
     let expected = "\
-DIR/nul.yaml:1:9: a NUL byte stands in the text
+DIR/nul.yaml:1:10: a NUL byte stands in the text
   1 | source: a\u{fffd}b
-    |         ^";
+    |          ^";
     assert_eq!(wrong_paths(folder.path(), &["nul.yaml"]), one(expected));
 }
 
@@ -289,8 +289,8 @@ x.yaml:11:12: the environment variable `LAKE` is not set
     let said = load_text("x", "x.yaml", &text, &environment).unwrap_err().to_string();
     let expected = "\
 x.yaml:8:17: `buffer.size`: expected a size such as `128 MiB`, found something else, which is not shown as it may be secret
-  8 | buffer: { size: ${SIZE}, interval: 60s }
-    |                 ^^^^^^^
+  8 | buffer: { size: '${SIZE}', interval: 60s }
+    |                 ^^^^^^^^^
 ";
     assert!(said.starts_with(expected), "{said}");
     for secret in ["hunter2", "hunter3", "hunter4", "hunter5"] {
@@ -300,7 +300,8 @@ x.yaml:8:17: `buffer.size`: expected a size such as `128 MiB`, found something e
 
 #[test]
 fn a_variable_gives_a_value_and_never_structure() {
-    let text = RIGHT.replace("128 MiB", "${SIZE}").replace("./data/lake", "\"${LAKE}\"");
+    let text =
+        RIGHT.replace("{ size: 128 MiB, interval: 60s }", "\n  size: ${SIZE}").replace("./data/lake", "\"${LAKE}\"");
     let environment = Environment::of([("SIZE", "1000000"), ("LAKE", "./a: {b}\n- c")]);
     let spec = load_text("x", "x.yaml", &text, &environment).unwrap();
     assert_eq!((spec.limits.size_bytes, spec.sink.url.as_str()), (1_000_000, "./a: {b}\n- c"));
@@ -400,6 +401,11 @@ x.yaml:12:28: expected a key here
   12 |     prefix: {event_time:%Y}/x
      |                            ^";
     assert_eq!(said, one(&format!("{expected}\n{hint}")));
+    let expected = "\
+x.yaml:8:18: expected `,` or `}` here
+  8 | buffer: { size: ${SIZE}, interval: 60s }
+    |                  ^";
+    assert_eq!(with("128 MiB", "${SIZE}"), one(&format!("{expected}\n{hint}")));
     let said = with(quoted, "{event_time}");
     let expected = "\
 x.yaml:12:5: `sink.object_store.prefix`: expected a text, found a map
