@@ -5,7 +5,7 @@
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Error as _, IntoDeserializer, Visitor};
 
-use super::de::Error;
+use super::flaw::Error;
 
 /// Gives some value of the type that is asked for. Types with their own opinion (a size, a name) accept one or another, so
 /// there are several attempts.

@@ -282,7 +282,7 @@ x.yaml:11:12: the environment variable `LAKE` is not set
     assert_eq!(with("./data/lake", "s3${LAKE}"), one(expected));
 
     let environment = Environment::of([("SIZE", "hunter2"), ("LAKE", "ftp://hunter3/x"), ("KEY", "hunter4")]);
-    let text = RIGHT.replace("128 MiB", "${SIZE}").replace("./data/lake", "${LAKE}").replace(
+    let text = RIGHT.replace("128 MiB", "'${SIZE}'").replace("./data/lake", "${LAKE}").replace(
         "prefix:",
         "options: { secret_access_key: hunter5, region: [hunter6], token: \"env:KEY\" }\n    prefix:",
     );
