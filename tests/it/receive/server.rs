@@ -75,7 +75,10 @@ async fn a_stop_answers_what_is_in_flight_and_takes_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_waits_only_so_long_for_a_client_that_does_not_go_on() {
-    let house = House::with_limits(Limits { stop_time_max: Duration::from_millis(50), ..Limits::default() }).await;
+    let hour = Duration::from_secs(3600); // so that nothing but the stop ends it
+    let limits = Limits { stop_time_max: Duration::from_millis(50), body_idle_time_max: hour, ..Limits::default() };
+    let limits = Limits { body_time_max: hour, ..limits };
+    let house = House::with_limits(limits).await;
     let mut stuck = TcpStream::connect(house.address).await.unwrap();
     stuck.write_all(b"POST /streams/clicks/records HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx").await.unwrap();
     house.stop().await; // returns
