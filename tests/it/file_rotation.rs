@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io::Write;
+use std::time::Duration;
 
 use hydrant::error::Blame;
+use hydrant::ground::Ground;
 use hydrant::source::Source;
+use hydrant::source::file::{FileSource, Pace};
 
-use crate::file_house::House;
+use crate::file_house::{Follower, HURRY, House};
 
 #[tokio::test]
 async fn rename_rotation_under_a_writer_loses_nothing_and_repeats_nothing() {
@@ -23,6 +26,26 @@ async fn rename_rotation_under_a_writer_loses_nothing_and_repeats_nothing() {
     assert_eq!(follower.logs[0].records, ["1", "2", "3 after the rename", "4 without a newline"]);
     assert_eq!(follower.logs[1].records, ["5 in the new file"]);
     assert_eq!(follower.source.files_held(), 1, "the rotated file was let go");
+}
+
+#[tokio::test]
+async fn a_rotated_file_is_not_ended_while_its_writer_may_still_write() {
+    let house = House::new();
+    let mut writer = house.append("app.log", "1\n");
+    let patient = Pace { quiet_ms: 3_600_000, ..HURRY };
+    let state = house.dir.path().join("state");
+    let options = house.options("app.log");
+    let source = FileSource::open_at_pace(&Ground::real(), &state, &options, false, patient).unwrap();
+    let mut follower = Follower { source, logs: vec![], from: vec![] };
+    follower.until_records(&[&["1"]]).await;
+    writer.write_all(b"half ").unwrap();
+    fs::rename(house.path("app.log"), house.path("app.log.1")).unwrap();
+    house.append("app.log", "2\n");
+    follower.until_records(&[&["1"], &["2"]]).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), follower.logs[0].reader.next()).await;
+    assert!(early.is_err(), "ended while it is waited for: {early:?}");
+    writer.write_all(b"and half\n").unwrap();
+    follower.until_records(&[&["1", "half and half"], &["2"]]).await;
 }
 
 #[tokio::test]

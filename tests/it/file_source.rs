@@ -256,15 +256,15 @@ async fn a_bounded_run_ends_although_someone_writes_on_and_the_next_one_goes_on_
     let options = house.options("app.log");
     let source = house.open(&options, true);
     let shard = source.next_shard().await.unwrap().unwrap();
-    let mut reader = source.open(&shard, None).await.unwrap();
-    writer.write_all(b"f\n").unwrap();
+    let reader = source.open(&shard, None).await.unwrap();
     let mut log = Log { shard, records: vec![], ended: false, reader };
-    reader = loop {
+    let mut later = ["f\n", "more\n", "more\n"].iter();
+    let reader = loop {
         match log.reader.next().await.unwrap() {
             Some(read) => log.keep(read),
             None => break log.reader,
         }
-        writer.write_all(b"more\n").unwrap();
+        writer.write_all(later.next().unwrap_or(&"").as_bytes()).unwrap();
     };
     assert!(log.records.starts_with(&["1", "2", "half"].map(str::to_owned)), "{:?}", log.records);
     let from = vec![(log.shard, reader.position())];
