@@ -1,6 +1,8 @@
 //! The stories, in one binary.
 
 mod crash;
+mod file_house;
+mod file_rotation;
 mod file_source;
 mod folder;
 mod model;
