@@ -249,11 +249,15 @@ impl Writer {
         let fits = self.active.as_ref().is_some_and(|active| active.used + bytes <= active.allocated);
         let grows = if fits { 0 } else { HEADER_BYTES + bytes };
         let max = self.options.spool_bytes_max;
-        if self.log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max {
-            if let Err(fault) = self.log.trim() {
-                return Err(Refused::Failed(format!("{:#}", fault.error)));
+        let over = |log: &Log| log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max;
+        if over(&self.log) {
+            // A segment can go only when it is no longer written to: one large request must not block the stream.
+            let written = self.active.as_ref().is_some_and(|active| active.used > HEADER_BYTES);
+            if written && self.log.is_released(self.start.next) {
+                self.new_segment()?;
             }
-            if self.log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max {
+            self.log.trim().map_err(|fault| Refused::Failed(format!("{:#}", fault.error)))?;
+            if over(&self.log) {
                 return Err(Refused::Full);
             }
         }

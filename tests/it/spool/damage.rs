@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use futures::future::join_all;
 use hydrant::error::{Blame, Fault};
 use hydrant::spool::{OnCorruption, Options, Stream};
 use proptest::prelude::*;
@@ -13,13 +14,14 @@ use super::{DIR, all, append, append_once, numbered, open, open_with, options, r
 
 const SKIP: OnCorruption = OnCorruption::Skip;
 
-/// One segment of four groups, the third of two records; the last group begins with record 5.
+/// One segment of four groups, the third of two requests; the last group begins with record 5.
 async fn four_groups() -> (MemDisk, PathBuf, Vec<(u64, String)>) {
     let disk = MemDisk::new();
     let stream = open(&disk).await;
     append(&stream, &["first", ""]).await.unwrap();
     append_once(&stream, 1, "second").await.unwrap();
-    append(&stream, &["third", "of two"]).await.unwrap();
+    let both = join_all([append(&stream, &["third"]), append(&stream, &["of two"])]).await;
+    assert!(both.iter().all(Result::is_ok));
     append(&stream, &["fourth"]).await.unwrap();
     let path = disk.names(".log").remove(0);
     (disk.killed(), path, numbered(&["first", "", "second", "third", "of two", "fourth"]))

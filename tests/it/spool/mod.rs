@@ -140,6 +140,19 @@ async fn a_spool_above_its_quota_refuses_until_its_reader_releases() {
 }
 
 #[tokio::test]
+async fn one_request_that_fills_the_quota_goes_when_it_is_delivered() {
+    let disk = MemDisk::new();
+    let stream = open_with(&disk, &Options { spool_bytes_max: 8192, ..options() }).await;
+    let source = stream.source("only");
+    let text = "x".repeat(6000);
+    for first in 0..3 {
+        assert_eq!(append(&stream, &[&text]).await, Ok(Appended { first, count: 1 }));
+        assert_eq!(append(&stream, &[&text]).await, Err(AppendError::Full));
+        source.release(stream.shard(), &Position::from(first + 1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn after_a_failed_sync_nobody_is_answered_and_the_file_is_left_alone() {
     let disk = MemDisk::new();
     let stream = open(&disk).await;
