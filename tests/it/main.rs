@@ -10,5 +10,6 @@ mod receive;
 mod s3;
 mod sim;
 mod source_contract;
+mod spool;
 mod support;
 mod tidy;
