@@ -1,1 +1,3 @@
 //! The stories, in one binary.
+
+mod parquet;
