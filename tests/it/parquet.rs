@@ -54,7 +54,7 @@ fn column(kind: &str, values: &[&str]) -> ArrayRef {
             read(&file).0[0].column(0).clone()
         })
         .to_vec();
-    assert!(arrays.windows(2).all(|pair| pair[0] == pair[1]), "{kind}: all compressions hold the same");
+    assert!(arrays.windows(2).all(|pair| *pair[0] == *pair[1]), "{kind}: all compressions hold the same");
     arrays[0].clone()
 }
 
