@@ -6,6 +6,7 @@ mod file_rotation;
 mod file_source;
 mod folder;
 mod model;
+mod parquet;
 mod receive;
 mod s3;
 mod sim;
