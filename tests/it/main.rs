@@ -14,3 +14,4 @@ mod source_contract;
 mod spool;
 mod support;
 mod tidy;
+mod wrong_config;
