@@ -17,7 +17,9 @@ use crate::nearest::nearest;
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Where variables come from.
-pub struct Environment(Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>);
+pub struct Environment(Lookup);
+
+type Lookup = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 
 impl Environment {
     /// Of this process.

@@ -104,11 +104,11 @@ x.yaml:8:16: `buffer.size`: expected a size such as `128 MiB`, found `128 MiBs`
 #[test]
 fn a_wrong_unit_is_told_the_right_one() {
     let expected = "\
-x.yaml:8:35: `buffer.interval`: expected an interval such as `60s`, found `60`
+x.yaml:8:36: `buffer.interval`: expected an interval such as `60s`, found `60`
   8 | buffer: { size: 128 MiB, interval: 60 }
     |                                    ^^
   hint: write `60s`";
-    assert_eq!(with("interval: 60s", "interval: 60"), one(&expected.replacen("8:35", "8:36", 1)));
+    assert_eq!(with("interval: 60s", "interval: 60"), one(expected));
 }
 
 #[test]
@@ -347,10 +347,10 @@ x.yaml:5:17: `format.parquet.on_unknown`: expected one of `keep`, `drop`, `rejec
 fn numbers_that_are_too_large_are_told_the_bounds() {
     let demo = |options: &str| with("firehose: { stream: clickstream }", &format!("demo: {{ {options} }}"));
     let expected = "\
-x.yaml:2:18: `source.demo.records`: expected a whole number from 0 to 18446744073709551615, found `99999999999999999999`
+x.yaml:2:20: `source.demo.records`: expected a whole number from 0 to 18446744073709551615, found `99999999999999999999`
   2 |   demo: { records: 99999999999999999999 }
     |                    ^^^^^^^^^^^^^^^^^^^^";
-    assert_eq!(demo("records: 99999999999999999999"), one(&expected.replacen("2:18", "2:20", 1)));
+    assert_eq!(demo("records: 99999999999999999999"), one(expected));
     let expected = "\
 x.yaml:8:17: `buffer.size`: expected 1 KiB to 5 GiB, found 6 GiB
   8 | buffer: { size: 6 GiB, interval: 60s }
@@ -468,7 +468,7 @@ DIR/b.yaml:13:1: the stream `clickstream` has another `spool` in pipeline `a`
   13 | spool: { size: 1 GiB }
      | ^^^^^
   hint: write the same in both";
-    assert_eq!(wrong_paths(folder.path(), &[""]), one(expected).replace("DIR/b", "DIR/b"));
+    assert_eq!(wrong_paths(folder.path(), &[""]), one(expected));
 }
 
 #[test]
@@ -487,13 +487,13 @@ DIR/hydrant.yaml:3:9: `memory`: expected 64 MiB to 1 TiB, found 1 MiB
   3 | memory: 1 MiB
     |         ^^^^^
 
-DIR/hydrant.yaml:4:36: unknown key `secrt` in `credentials[0]`
+DIR/hydrant.yaml:4:35: unknown key `secrt` in `credentials[0]`
   4 | credentials: [{ access_key_id: A, secrt: ******* }]
     |                                   ^^^^^
   hint: did you mean `secret`?
 
 3 problems";
-    assert_eq!(said.replace(folder.path().to_str().unwrap(), "DIR"), expected.replace("4:36", "4:35"));
+    assert_eq!(said.replace(folder.path().to_str().unwrap(), "DIR"), expected);
 }
 
 #[test]
