@@ -569,3 +569,18 @@ fn wrong_usage_is_2_and_help_has_an_example() {
         assert!(String::from_utf8_lossy(&output.stdout).contains("Example:\n  hydrant "), "{command:?}");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_is_typed_into_a_pipeline_is_answered_in_words(at in 0..RIGHT.len(), cut in 0..40usize, typed in ".{0,6}|[\\[\\]{}:,&*!|>%@`\"'#\\-?$ \t\n]{0,8}") {
+        let end = (at + cut).min(RIGHT.len());
+        let text = format!("{}{typed}{}", &RIGHT[..at], &RIGHT[end..]);
+        if let Err(problems) = load_text("x", "x.yaml", &text, &no_variables()) {
+            let said = problems.to_string();
+            proptest::prop_assert!(said.starts_with("x.yaml:"), "{said}");
+            proptest::prop_assert!(said.lines().last().is_some_and(|line| line.contains(" problem")), "{said}");
+        }
+    }
+}
