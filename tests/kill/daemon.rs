@@ -38,7 +38,7 @@ impl Home {
             out.display()
         );
         let file = format!(
-            "source: {{ file: {{ paths: [\"{}/app.log*\"], start: beginning }} }}\n\
+            "source: {{ file: {{ path: \"{}/app.log*\" }} }}\n\
              format: {{ parquet: {{ schema: {{ id: int64, pad: string }} }} }}\n\
              buffer: {{ size: 64 KiB, interval: 300ms }}\n\
              sink: {{ object_store: {{ url: \"file://{}/app/\" }} }}\n",

@@ -139,7 +139,7 @@ impl Feed {
     fn http(&self, client: &mut Client, request: &Request, body: &str) -> Attempt {
         let headers = "Content-Type: application/x-ndjson\r\n";
         match client.post("/streams/clicks/records", headers, body) {
-            Ok((200, answer)) if answer.contains(&format!("\"records\":{}", request.records)) => Attempt::Answered,
+            Ok((200, answer)) if answer == format!("{{\"records\": {}}}", request.records) => Attempt::Answered,
             Ok((503, _)) => Attempt::Throttled,
             Ok(other) => self.fault("HTTP", other),
             Err(_) => Attempt::Lost,
