@@ -49,21 +49,28 @@ fn main() -> ExitCode {
         }
     };
     println!("kill: {} kills, seed {}", options.kills, options.seed);
+    let started = Instant::now();
     let home = Home::new();
     match story(&options, &home) {
         Ok(summary) => {
             println!("kill: seed {}: {summary}", options.seed);
-            println!("test result: ok. 1 passed; 0 failed");
+            println!("{}", result("ok. 1 passed; 0 failed", started));
             ExitCode::SUCCESS
         }
         Err(error) => {
             println!("kill: seed {} FAILED: {error}", options.seed);
             println!("kill: the last of its log:\n{}", home.log_tail());
             println!("kill: everything is kept in {}", home.keep().display());
-            println!("test result: FAILED. 0 passed; 1 failed");
+            println!("{}", result("FAILED. 0 passed; 1 failed", started));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The closing line as cargo's own test harness prints it.
+fn result(counts: &str, started: Instant) -> String {
+    let seconds = started.elapsed().as_secs_f64();
+    format!("test result: {counts}; 0 ignored; 0 measured; 0 filtered out; finished in {seconds:.2}s")
 }
 
 /// `None`: this run was asked for other tests (`cargo test NAME` passes NAME to every test target).
