@@ -35,8 +35,9 @@ class Lake:
         return self.bodies
 
     def lines(self):
-        """The lines of all objects, decompressed by what their names end in."""
-        return [line for key, data in self.fetch().items() for line in split(decompress(key, data))]
+        """The lines of all objects but error objects, decompressed by what their names end in."""
+        bodies = {key: data for key, data in self.fetch().items() if not is_error(key)}
+        return [line for key, data in bodies.items() for line in split(decompress(key, data))]
 
     def rows(self):
         """Rows of all Parquet objects, by their footers."""
@@ -74,12 +75,17 @@ class Lake:
         """The error records below errors/, each with its bytes under `raw`."""
         records = []
         for key, data in self.fetch().items():
-            if key.startswith("errors/"):
+            if is_error(key):
                 for line in split(data):
                     record = json.loads(line)
                     record["raw"] = base64.b64decode(record["rawData"], validate=True)
                     records.append(record)
         return records
+
+
+def is_error(key):
+    """Whether it lies below the default error prefix."""
+    return "errors/" in key
 
 
 def decompress(key, data):
