@@ -1,1 +1,180 @@
-//! (being written)
+//! The daemon: starts what is configured, keeps it going, stops it in order.
+//!
+//! Start: lock the state folder, open promises and checkpoints, then the streams they read, then the doors. Stop: doors
+//! first, then the group commits under way, then the pipelines, which keep what they are uploading for a few seconds.
+
+mod build;
+mod lock;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::config::{PipelineSpec, Settings};
+use crate::error::{Blame, Fault};
+use crate::ground::Ground;
+use crate::metrics::Metrics;
+use crate::pipeline;
+use crate::receive;
+use crate::spool::Stream;
+use crate::status::{self, Status};
+use crate::units::Size;
+
+use lock::StateLock;
+
+/// How long a stop may take in all.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// What every part of the house uses.
+#[derive(Clone)]
+struct House {
+    ground: Ground,
+    budget: Budget,
+    metrics: Metrics,
+    /// What is not as it should be, for `/healthz`.
+    ills: Arc<Mutex<Vec<String>>>,
+}
+
+impl House {
+    fn ail(&self, what: String) {
+        self.ills.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    fn status(&self) -> Status {
+        let ills = self.ills.clone();
+        let unhealthy = move || {
+            let ills = ills.lock().unwrap_or_else(PoisonError::into_inner);
+            (!ills.is_empty()).then(|| ills.join("\n"))
+        };
+        Status { metrics: self.metrics.clone(), budget: self.budget.clone(), unhealthy: Arc::new(unhealthy) }
+    }
+}
+
+/// Runs the pipelines until a signal, or, with `--once`, until all have ended and everything is delivered.
+pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fault> {
+    let began = Instant::now();
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    let _lock = StateLock::take(&settings.state)?;
+    let house = House {
+        ground: Ground::real(),
+        budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
+        metrics: Metrics::new(),
+        ills: Arc::default(),
+    };
+    let built = build::build(&house, &settings, specs).await?;
+
+    let mut serving = JoinSet::new();
+    if let Some(doors) = built.doors {
+        receive::check_exposure(settings.listen, &settings.auth(), settings.anonymous)
+            .map_err(|problem| Fault::new(Blame::Config, problem))?;
+        let listener = bind(settings.listen, "--listen").await?;
+        tracing::info!(address = %settings.listen, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
+        serving.spawn(receive::serve(listener, doors, stop.clone()));
+    }
+    if !settings.once {
+        let listener = bind(settings.admin, "--admin").await?;
+        let (routes, stop) = (status::routes(house.status()), stop.clone());
+        serving.spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the admin address is not served any more");
+            }
+        });
+    }
+    let mut feeding = JoinSet::new();
+    for stream in built.stdin {
+        feeding.spawn(receive::stdin::feed(tokio::io::stdin(), stream, house.ground.clock.clone(), stop.clone()));
+    }
+    let mut running = JoinSet::new();
+    for way in built.ways {
+        tracing::info!(pipeline = way.name, sink = way.recipe.sink, state = %settings.state.display(), "running");
+        let (house, stop) = (house.clone(), stop.clone());
+        running.spawn(async move {
+            let name = way.name.clone();
+            let ended = pipeline::run(way, stop).await;
+            if let Err(fault) = &ended {
+                tracing::error!(pipeline = name, error = format!("{:#}", fault.error), "the pipeline has stopped");
+                house.ail(format!("pipeline {name} has stopped: {:#}", fault.error));
+            }
+            ended
+        });
+    }
+    let ready_ms = began.elapsed().as_millis();
+    tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
+
+    let mut failed = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            fault = build::first_failure(&built.streams) => {
+                failed = Some(fault);
+                break;
+            }
+            ended = running.join_next() => match ended.map(pipeline::finished) {
+                None if settings.once => break,
+                None => stop.cancelled().await,
+                Some(Ok(())) => {}
+                Some(Err(fault)) if fault.blame == Blame::Sink => failed = failed.or(Some(fault)),
+                Some(Err(fault)) => {
+                    failed = Some(fault);
+                    break;
+                }
+            },
+        }
+    }
+    stop.cancel();
+    shut_down(&built.streams, serving, running).await;
+    feeding.abort_all();
+    match failed {
+        Some(fault) if settings.once || fault.blame != Blame::Sink => Err(fault),
+        _ => Ok(()),
+    }
+}
+
+/// Doors first, then the group commits under way, then the pipelines with what they are uploading.
+async fn shut_down(streams: &[Stream], mut serving: JoinSet<()>, mut running: JoinSet<Result<(), Fault>>) {
+    let quiet = async {
+        while serving.join_next().await.is_some() {}
+        futures::future::join_all(streams.iter().map(Stream::stop)).await;
+        while running.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(STOP_TIME_MAX, quiet).await.is_err() {
+        tracing::warn!("not everything stopped in time; the next start goes on where it was");
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Fault> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = format!("{address}: {error}\nhint: choose another address with {flag}, such as {flag} 127.0.0.1:0");
+        Fault::new(Blame::Config, hint)
+    })
+}
+
+/// The first signal stops in order, the second at once.
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), Fault> {
+    let listen = |kind| signal(kind).map_err(|error| Fault { blame: Blame::Bug, error: error.into() });
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if stop.is_cancelled() {
+                tracing::warn!("{name} again: leaving at once; the next start goes on where it was");
+                std::process::exit(1);
+            }
+            tracing::info!("{name}: stopping");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

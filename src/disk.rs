@@ -28,7 +28,8 @@ pub trait Disk: Send + Sync {
     /// The files of a folder (not its folders): names with lengths in bytes, sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
 
-    /// Creates a folder and its parents, mode 0700, durably: each new entry is synced in its parent.
+    /// Creates a folder and its parents, mode 0700, durably: each new entry is synced in its parent, and so is that of
+    /// `dir` if it was there.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder durable.
@@ -132,19 +133,22 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let was_there = dir.is_dir();
+        if !was_there {
+            if let Some(parent) = parent {
+                self.create_dir(parent)?;
+            }
+            match fs::DirBuilder::new().mode(0o700).create(dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+                other => other?,
+            }
         }
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.create_dir(parent)?;
-        }
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-            other => other?,
-        }
-        match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => self.sync_dir(parent),
-            None => self.sync_dir(Path::new(".")),
+        // One that was there is synced too: a process that died between the two steps left it unsynced. A parent that
+        // we may not read is not one in which we made it.
+        match self.sync_dir(parent.unwrap_or(Path::new("."))) {
+            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
         }
     }
 

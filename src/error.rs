@@ -2,7 +2,7 @@
 //!
 //! A [`Fault`] stops something (a revision, a pipeline, the process); a [`Reason`] sets one record aside.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// Who is to blame, and so what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Blame {
     Source,
     /// The place objects go to: tried again for ever; producers feel it as backpressure.
     Sink,
+    /// Room on our own disk: tried again, since delivering frees some.
+    Space,
     /// Our own disk: acknowledge nothing more, stop the process.
     Disk,
     /// Ourselves: stop the process, systemd starts it again.
@@ -37,6 +39,12 @@ impl Fault {
         Fault { blame: Blame::Disk, error: error.into() }
     }
 
+    /// A fault of our own disk; a full one is only a matter of waiting.
+    pub fn of_io(error: io::Error) -> Fault {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Fault { blame: if full { Blame::Space } else { Blame::Disk }, error: error.into() }
+    }
+
     /// A fault of the source.
     pub fn source(error: impl Into<anyhow::Error>) -> Fault {
         Fault { blame: Blame::Source, error: error.into() }
@@ -45,6 +53,11 @@ impl Fault {
     /// A fault of the sink.
     pub fn sink(error: impl Into<anyhow::Error>) -> Fault {
         Fault { blame: Blame::Sink, error: error.into() }
+    }
+
+    /// Whether trying again later may go well.
+    pub fn time_may_mend(&self) -> bool {
+        matches!(self.blame, Blame::Source | Blame::Space)
     }
 
     /// The same fault, with what was being done.

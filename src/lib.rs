@@ -19,10 +19,12 @@ pub mod checkpoint;
 pub mod encode;
 pub mod naming;
 pub mod outbox;
-pub mod rejected;
 pub mod sink;
 pub mod source;
 pub mod transform;
+
+// error objects, of what transforms and formats set aside
+pub mod rejected;
 
 // floor 2: logs and cuts
 pub mod chunk;

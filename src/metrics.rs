@@ -1,1 +1,313 @@
-//! (being written)
+//! What is counted, and the five positions of every shard: `released <= delivered <= sealed <= read <= tail`.
+//!
+//! Names are stable and documented in the README; label sets are bounded (pipelines, streams, reasons, and at most
+//! [`SHARDS_SHOWN_MAX`] shards a pipeline).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::position::{Position, Shard};
+
+/// Shards of a pipeline that have position metrics of their own; the others are only on the status page.
+pub const SHARDS_SHOWN_MAX: usize = 64;
+
+/// All metrics of the process. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Families>);
+
+struct Families {
+    registry: Registry,
+    records_in: Family<OfPipeline, Counter>,
+    bytes_in: Family<OfPipeline, Counter>,
+    records_out: Family<OfPipeline, Counter>,
+    bytes_out: Family<OfPipeline, Counter>,
+    objects_out: Family<OfPipeline, Counter>,
+    dropped: Family<OfPipeline, Counter>,
+    rejected: Family<OfReason, Counter>,
+    cuts: Family<OfReason, Counter>,
+    retries: Family<OfPipeline, Counter>,
+    blocked: Family<OfPipeline, Gauge>,
+    positions: Family<OfPosition, Gauge<f64, AtomicU64>>,
+    spool_bytes: Family<OfStream, Gauge>,
+    spool_records: Family<OfStream, Counter>,
+    spool_refused: Family<OfStream, Counter>,
+    sync_seconds: Family<OfStream, Histogram>,
+    memory: Family<OfUse, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPipeline {
+    pipeline: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    pipeline: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPosition {
+    pipeline: String,
+    shard: String,
+    position: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    stream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfUse {
+    r#use: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// A registry with every family at nothing.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("hydrant");
+        let of = &mut registry;
+        let sync_seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        let sync_seconds = Family::new_with_constructor(sync_seconds as fn() -> Histogram);
+        of.register("spool_sync_seconds", "Time of one group commit's fsync", sync_seconds.clone());
+        Metrics(Arc::new(Families {
+            records_in: family(of, "records_in", "Records read from the source"),
+            bytes_in: family(of, "bytes_in", "Payload bytes read from the source"),
+            records_out: family(of, "records_out", "Rows in delivered objects"),
+            bytes_out: family(of, "bytes_out", "Bytes of delivered objects"),
+            objects_out: family(of, "objects_out", "Delivered objects"),
+            dropped: family(of, "records_dropped", "Records a transform left out"),
+            rejected: family(of, "records_rejected", "Records set aside in error objects"),
+            cuts: family(of, "chunks_cut", "Chunks, by what ended them"),
+            retries: family(of, "put_retries", "Attempts at the sink that failed"),
+            blocked: family(of, "sink_blocked", "Objects that the sink does not take now"),
+            positions: family(
+                of,
+                "position",
+                "The five positions of a shard: released <= delivered <= sealed <= read <= tail",
+            ),
+            spool_bytes: family(of, "spool_bytes", "Bytes of a stream's segments on disk"),
+            spool_records: family(of, "spool_records", "Records acknowledged to producers"),
+            spool_refused: family(of, "spool_refused", "Requests answered with throttling"),
+            memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
+            sync_seconds,
+            registry,
+        }))
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics 1.0).
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        match text::encode(&mut page, &self.0.registry) {
+            Ok(()) => page,
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+
+    /// What one pipeline counts.
+    pub fn pipeline(&self, pipeline: &str) -> PipelineMetrics {
+        let of = OfPipeline { pipeline: pipeline.to_owned() };
+        let families = &*self.0;
+        PipelineMetrics {
+            records_in: families.records_in.get_or_create_owned(&of),
+            bytes_in: families.bytes_in.get_or_create_owned(&of),
+            records_out: families.records_out.get_or_create_owned(&of),
+            bytes_out: families.bytes_out.get_or_create_owned(&of),
+            objects_out: families.objects_out.get_or_create_owned(&of),
+            dropped: families.dropped.get_or_create_owned(&of),
+            retries: families.retries.get_or_create_owned(&of),
+            blocked: families.blocked.get_or_create_owned(&of),
+            pipeline: pipeline.to_owned(),
+            metrics: self.clone(),
+        }
+    }
+
+    /// What one stream counts.
+    pub fn stream(&self, stream: &str) -> StreamMetrics {
+        let of = OfStream { stream: stream.to_owned() };
+        let families = &*self.0;
+        StreamMetrics {
+            bytes: families.spool_bytes.get_or_create_owned(&of),
+            records: families.spool_records.get_or_create_owned(&of),
+            refused: families.spool_refused.get_or_create_owned(&of),
+            sync_seconds: families.sync_seconds.get_or_create_owned(&of),
+        }
+    }
+
+    /// Says how much of the budget is in use.
+    pub fn set_memory(&self, passing_bytes: usize, held_bytes: usize) {
+        let set = |r#use, bytes: usize| {
+            let gauge = self.0.memory.get_or_create_owned(&OfUse { r#use });
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        };
+        set("passing", passing_bytes);
+        set("encoders", held_bytes);
+    }
+}
+
+fn family<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let family = M::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// What one pipeline counts.
+#[derive(Clone)]
+pub struct PipelineMetrics {
+    pub records_in: Counter,
+    pub bytes_in: Counter,
+    pub records_out: Counter,
+    pub bytes_out: Counter,
+    pub objects_out: Counter,
+    pub dropped: Counter,
+    pub retries: Counter,
+    pub blocked: Gauge,
+    pipeline: String,
+    metrics: Metrics,
+}
+
+impl PipelineMetrics {
+    /// Counts a delivered object.
+    pub fn delivered(&self, rows: u64, bytes: u64) {
+        self.objects_out.inc();
+        self.records_out.inc_by(rows);
+        self.bytes_out.inc_by(bytes);
+    }
+
+    /// Counts records set aside for `reason`.
+    pub fn rejected(&self, reason: &'static str, records: u64) {
+        let of = OfReason { pipeline: self.pipeline.clone(), reason };
+        self.metrics.0.rejected.get_or_create_owned(&of).inc_by(records);
+    }
+
+    /// Counts a chunk that `cause` ended.
+    pub fn cut(&self, cause: &'static str) {
+        let of = OfReason { pipeline: self.pipeline.clone(), reason: cause };
+        self.metrics.0.cuts.get_or_create_owned(&of).inc();
+    }
+
+    fn position(&self, shard: &Shard, position: &'static str) -> OfPosition {
+        OfPosition { pipeline: self.pipeline.clone(), shard: shard.to_string(), position }
+    }
+}
+
+/// What one stream counts.
+#[derive(Clone)]
+pub struct StreamMetrics {
+    pub bytes: Gauge,
+    pub records: Counter,
+    pub refused: Counter,
+    sync_seconds: Histogram,
+}
+
+impl StreamMetrics {
+    /// Counts one group commit's sync.
+    pub fn synced(&self, took: Duration) {
+        self.sync_seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// The five positions of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Positions {
+    /// The end of the log, as far as known.
+    pub tail: Position,
+    /// Up to here it is read into the open chunk.
+    pub read: Position,
+    /// Up to here it is promised.
+    pub sealed: Position,
+    /// Up to here it is in the store without a gap, durably noted.
+    pub delivered: Position,
+    /// Up to here the source was told to forget.
+    pub released: Position,
+}
+
+impl Positions {
+    fn named(&self) -> [(&'static str, &Position); 5] {
+        [
+            ("released", &self.released),
+            ("delivered", &self.delivered),
+            ("sealed", &self.sealed),
+            ("read", &self.read),
+            ("tail", &self.tail),
+        ]
+    }
+}
+
+/// The five positions of every shard of a pipeline: for the status page, the metrics, and the assertion of their order.
+#[derive(Clone)]
+pub struct Progress {
+    shards: Arc<Mutex<BTreeMap<Shard, Positions>>>,
+    metrics: PipelineMetrics,
+}
+
+impl Progress {
+    /// Nothing is known yet.
+    pub fn new(metrics: &PipelineMetrics) -> Progress {
+        Progress { shards: Arc::default(), metrics: metrics.clone() }
+    }
+
+    /// A shard is read on from `at`; all before is promised, up to `delivered` delivered. The first time counts.
+    pub fn begin(&self, shard: &Shard, delivered: &Position, at: &Position) {
+        let (delivered, at) = (delivered.clone(), at.clone());
+        let released = delivered.clone();
+        let positions = Positions { tail: at.clone(), read: at.clone(), sealed: at, delivered, released };
+        self.shards().entry(shard.clone()).or_insert(positions);
+    }
+
+    /// Changes a shard's positions, and asserts their order.
+    pub fn update(&self, shard: &Shard, change: impl FnOnce(&mut Positions)) {
+        let mut shards = self.shards();
+        let shown = shards.len() <= SHARDS_SHOWN_MAX;
+        let Some(positions) = shards.get_mut(shard) else { return };
+        change(positions);
+        if positions.tail < positions.read {
+            positions.tail = positions.read.clone();
+        }
+        let named = positions.named();
+        for pair in named.windows(2) {
+            let ((low, behind), (high, before)) = (pair[0], pair[1]);
+            assert!(behind <= before, "{shard}: {low} {behind} is beyond {high} {before}");
+        }
+        if shown {
+            for (name, position) in named {
+                let gauge = self.metrics.metrics.0.positions.get_or_create_owned(&self.metrics.position(shard, name));
+                gauge.set(position.as_str().parse().unwrap_or(f64::INFINITY));
+            }
+        }
+    }
+
+    /// A shard has ended for good.
+    pub fn end(&self, shard: &Shard) {
+        if let Some(positions) = self.shards().remove(shard) {
+            for (name, _) in positions.named() {
+                self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
+            }
+        }
+    }
+
+    /// All shards now.
+    pub fn snapshot(&self) -> BTreeMap<Shard, Positions> {
+        self.shards().clone()
+    }
+
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Positions>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,1 +1,283 @@
-//! (being written)
+//! READ THIS FIRST: a record's whole way, on one page.
+//!
+//! ```text
+//! source -> read -> transform -> chunk (route, encode) -> seal: the promise -> put -> checkpoint -> release
+//!           \_______________ fill ___________________________/  \______________ keep _______________/
+//! ```
+//! [`fill`] turns a shard into promises and never waits for the sink, except when the outbox is full. [`keep`] keeps one
+//! promise, and doing it twice is doing it once: it is also what a start does with the promises of a dead process.
+//! Three rules hold the protocol up, and `tests/it/crash.rs` breaks each to see it matter: read on from the end of the
+//! last promise, not from the checkpoint; remove a promise only after the checkpoint has durably passed it; the
+//! checkpoint is the unbroken run of delivered ranges, never the highest one.
+
+mod waiting;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::checkpoint::Checkpoint;
+use crate::chunk::{Chunk, Cut, Recipe};
+use crate::cpu::off_async;
+use crate::error::{Blame, Fault};
+use crate::ground::Ground;
+use crate::metrics::{PipelineMetrics, Progress};
+use crate::outbox::{Outbox, Sealed};
+use crate::position::{Position, Shard};
+use crate::record::Batch;
+use crate::sink::{ObjectSink, Upload};
+use crate::source::Source;
+use crate::transform::{Transform, Transformed};
+
+use waiting::{Blocked, Pause};
+pub use waiting::{OutboxRoom, Room};
+
+/// Objects of one promise that are put at the same time.
+const PUTS_AT_ONCE: usize = 4;
+/// How long promises already uploading may go on after a stop; what remains goes out at the next start.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A pipeline as it runs: its stations, in the order of the data.
+pub struct Way {
+    pub name: String,
+    pub source: Box<dyn Source>,
+    pub transforms: Vec<Arc<dyn Transform>>,
+    pub recipe: Arc<Recipe>,
+    pub outbox: Outbox,
+    /// By URL: the sink of the recipe, and those that older promises were made to.
+    pub sinks: BTreeMap<String, ObjectSink>,
+    pub checkpoint: Checkpoint<Promised>,
+    pub room: OutboxRoom,
+    pub ground: Ground,
+    pub budget: Budget,
+    pub metrics: PipelineMetrics,
+    pub progress: Progress,
+}
+
+/// A promise, with the room that it takes in the outbox.
+pub type Promised = (Sealed, Room);
+
+type Promises = mpsc::UnboundedSender<Promised>;
+/// Where shards with promises are to be read on: behind the last of them.
+type ReadOn = BTreeMap<Shard, Position>;
+
+/// Runs a pipeline until its source has ended and everything is delivered, or until `stop`. A fault ends it; the next
+/// process goes on where it was.
+pub async fn run(way: Arc<Way>, stop: CancellationToken) -> Result<(), Fault> {
+    let (promises, mut promised) = mpsc::unbounded_channel();
+    let read_on = resume(&way, &promises)?;
+    let mut reading = std::pin::pin!(read(way.clone(), read_on, promises, stop.clone()));
+    let mut reading_ended = false;
+    let mut keeping = JoinSet::new();
+    while !stop.is_cancelled() && !(reading_ended && promised.is_empty() && keeping.is_empty()) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            Some(done) = keeping.join_next() => finished(done)?,
+            Some((sealed, room)) = promised.recv() => {
+                keeping.spawn(keep(way.clone(), sealed, room));
+            }
+            ended = &mut reading, if !reading_ended => {
+                ended?;
+                reading_ended = true;
+            }
+        }
+    }
+    if !reading_ended {
+        reading.await?;
+    }
+    let uploading = async {
+        while let Some(done) = keeping.join_next().await {
+            finished(done)?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(GRACE, uploading).await.unwrap_or(Ok(()))
+}
+
+/// Reads every shard of the source, each in its own task, until all have ended or `stop`.
+async fn read(way: Arc<Way>, read_on: ReadOn, promises: Promises, stop: CancellationToken) -> Result<(), Fault> {
+    let mut filling = JoinSet::new();
+    let mut shards = std::pin::pin!(stream::try_unfold(Pause::default(), |pause| next_shard(&way, pause)));
+    let mut all_known = false;
+    while !stop.is_cancelled() && !(all_known && filling.is_empty()) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            Some(done) = filling.join_next() => finished(done)?,
+            shard = shards.try_next(), if !all_known => match shard? {
+                Some(shard) => {
+                    let from = read_on.get(&shard).cloned().or_else(|| way.checkpoint.of(&shard));
+                    filling.spawn(fill(way.clone(), shard, from, promises.clone()));
+                }
+                None => all_known = true,
+            },
+        }
+    }
+    filling.shutdown().await;
+    Ok(())
+}
+
+/// The next shard, for as long as it takes to ask for it.
+async fn next_shard(way: &Way, mut pause: Pause) -> Result<Option<(Shard, Pause)>, Fault> {
+    loop {
+        match way.source.next_shard().await {
+            Err(fault) if fault.time_may_mend() => pause.after(&way.name, None, &fault).await,
+            shard => return Ok(shard?.map(|shard| (shard, Pause::default()))),
+        }
+    }
+}
+
+/// Takes up the promises of a dead process; answers where each of their shards is to be read on.
+fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
+    let mut read_on = ReadOn::new();
+    for (shard, chunks) in off_async(|| way.outbox.pending())? {
+        for sealed in chunks {
+            let range = sealed.range();
+            way.checkpoint.begin(&shard, &range.start);
+            let delivered = way.checkpoint.of(&shard).unwrap_or_else(|| range.start.clone());
+            let promised = read_on.get(&shard).unwrap_or(&delivered).clone();
+            if range.start > promised {
+                return Err(Fault::new(
+                    Blame::Disk,
+                    format!("outbox: the promise of {shard} from {promised} is missing"),
+                ));
+            }
+            let end = range.end.clone().max(promised);
+            for object in sealed.objects() {
+                let _ = way.sink_of(&sealed)?.sweep(&object.name);
+            }
+            way.progress.begin(&shard, &delivered, &end);
+            way.progress.update(&shard, |at| (at.read, at.sealed) = (end.clone(), end.clone()));
+            read_on.insert(shard.clone(), end);
+            let room = way.room.take_over(sealed.file_bytes());
+            let _ = promises.send((sealed, room));
+        }
+    }
+    Ok(read_on)
+}
+
+/// Reads a shard from `from` to its end, chunk by chunk, and promises each chunk.
+async fn fill(way: Arc<Way>, shard: Shard, mut from: Option<Position>, promises: Promises) -> Result<(), Fault> {
+    let mut pause = Pause::default();
+    loop {
+        match fill_from(&way, &shard, &mut from, &promises, &mut pause).await {
+            Err(fault) if fault.time_may_mend() => {
+                pause.after(&way.name, Some(&shard), &fault).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+async fn fill_from(
+    way: &Way,
+    shard: &Shard,
+    from: &mut Option<Position>,
+    promises: &Promises,
+    pause: &mut Pause,
+) -> Result<(), Fault> {
+    let mut reader = way.source.open(shard, from.as_ref()).await?;
+    let start = from.insert(reader.position());
+    way.checkpoint.begin(shard, start);
+    way.progress.begin(shard, start, start);
+    while let Some(mut read) = reader.next().await? {
+        let start = from.clone().unwrap_or_else(|| reader.position());
+        let mut chunk = off_async(|| way.chunk(shard, &start))?;
+        let cut = loop {
+            let end = read.end.clone();
+            off_async(|| chunk.push(way.transform(read.batch), end.clone())).map_err(Fault::of_io)?;
+            way.progress.update(shard, |at| (at.read, at.tail) = (end, reader.tail()));
+            if let Some(cut) = chunk.due() {
+                break cut;
+            }
+            tokio::select! {
+                biased;
+                next = reader.next() => match next? {
+                    Some(next) => read = next,
+                    None => break Cut::End,
+                },
+                () = tokio::time::sleep_until(chunk.deadline()) => break Cut::Interval,
+            }
+        };
+        let room = way.room.wait(chunk.bytes()).await;
+        let sealed = off_async(|| chunk.seal()).map_err(Fault::of_io)?;
+        let end = from.insert(sealed.range().end.clone());
+        way.progress.update(shard, |at| at.sealed = end.clone());
+        way.metrics.cut(cut.as_str());
+        pause.over();
+        let _ = promises.send((sealed, room));
+    }
+    Ok(())
+}
+
+/// Keeps one promise: puts its objects, moves the checkpoint, removes the promise, tells the source.
+async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
+    let puts = (0..sealed.objects().len()).map(|object| way.put(&sealed, object));
+    stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
+    let passed = off_async(|| {
+        let passed = way.checkpoint.advance(&sealed.range().clone(), (sealed, room))?;
+        for (range, _) in &passed {
+            way.outbox.remove(range)?;
+        }
+        Ok::<_, Fault>(passed)
+    })?;
+    let Some((last, _)) = passed.last() else { return Ok(()) };
+    way.progress.update(&last.shard, |at| at.delivered = last.end.clone().max(at.delivered.clone()));
+    way.source.release(&last.shard, &last.end).await?;
+    way.progress.update(&last.shard, |at| at.released = last.end.clone().max(at.released.clone()));
+    Ok(())
+}
+
+impl Way {
+    fn chunk(&self, shard: &Shard, start: &Position) -> Result<Chunk, Fault> {
+        Chunk::open(&self.recipe, &self.outbox, &self.ground, &self.budget, &self.metrics, (shard, start))
+            .map_err(Fault::of_io)
+    }
+
+    fn transform(&self, batch: Batch) -> Transformed {
+        self.metrics.records_in.inc_by(batch.len() as u64);
+        self.metrics.bytes_in.inc_by(batch.payload_bytes());
+        self.transforms.iter().fold(Transformed { batch, ..Transformed::default() }, |so_far, transform| {
+            let mut next = transform.apply(&so_far.batch);
+            next.rejected.splice(0..0, so_far.rejected);
+            next.dropped += so_far.dropped;
+            next
+        })
+    }
+
+    fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {
+        let lost = || Fault::new(Blame::Config, format!("{} was promised to {}", sealed.range(), sealed.sink()));
+        self.sinks.get(sealed.sink()).ok_or_else(lost)
+    }
+
+    /// Puts one object, for as long as it takes.
+    async fn put(&self, sealed: &Sealed, object: usize) -> Result<(), Fault> {
+        let object = &sealed.objects()[object];
+        let sink = self.sink_of(sealed)?;
+        let _passing = self.budget.pass(sink.memory_of_put(object.len)).await;
+        let read = |offset, len| off_async(|| sealed.read(object, offset, len));
+        let upload = Upload { name: &object.name, len: object.len, crc32c: object.crc32c, read: &read };
+        let blocked = Blocked::new(&self.name, &self.metrics);
+        sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
+        self.metrics.delivered(object.rows, object.len);
+        let at = sink.location(&object.name);
+        tracing::info!(pipeline = self.name, rows = object.rows, bytes = object.len, object = at, "delivered");
+        Ok(())
+    }
+}
+
+/// A task's own result; if it panicked, so do we.
+pub fn finished(done: Result<Result<(), Fault>, JoinError>) -> Result<(), Fault> {
+    match done {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(panic) => Err(Fault { blame: Blame::Bug, error: panic.into() }),
+    }
+}

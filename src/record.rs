@@ -50,6 +50,12 @@ impl Batch {
         &self.data[span.start as usize..span.end as usize]
     }
 
+    /// The payload of record `index` by itself, without a copy: it keeps the batch's buffer alive.
+    pub fn share(&self, index: usize) -> Bytes {
+        let span = self.spans[index];
+        self.data.slice(span.start as usize..span.end as usize)
+    }
+
     /// When record `index` arrived, in Unix milliseconds.
     pub fn arrival_ms(&self, index: usize) -> i64 {
         self.arrival_ms[index]

@@ -10,6 +10,9 @@ pub mod parquet;
 pub mod schema;
 
 use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde::Deserialize;
 
 use crate::error::Reason;
 use crate::record::Batch;
@@ -40,4 +43,22 @@ pub trait Format: Send + Sync {
 
     /// The file extension that tells the truth, with its dot: `.parquet`, `.ndjson.gz`.
     fn extension(&self) -> &str;
+}
+
+/// The choice of a format and its options, as written: `lines: {..}` or `parquet: {..}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Options {
+    Lines(lines::Options),
+    Parquet(Box<parquet::Options>),
+}
+
+impl Options {
+    /// The format as it will run. An error is one of the configuration: which option, and what was expected.
+    pub fn build(&self) -> anyhow::Result<Arc<dyn Format>> {
+        match self {
+            Options::Lines(options) => Ok(Arc::new(lines::LinesFormat::new(options)?)),
+            Options::Parquet(options) => Ok(Arc::new(parquet::ParquetFormat::new(options)?)),
+        }
+    }
 }

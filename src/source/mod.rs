@@ -26,7 +26,7 @@ pub trait Source: Send + Sync {
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault>;
 
     /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
-    /// Called with growing positions; doing it twice is doing it once.
+    /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
 }
 

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use crate::error::Reason;
 use crate::record::Batch;
 
-/// Changes records. Runs off the async threads.
-pub trait Transform: Send {
+/// Changes records. Runs off the async threads; several shards may call it at once.
+pub trait Transform: Send + Sync {
     /// Takes a batch, and gives what became of each record, in order. Need not be deterministic.
-    fn apply(&mut self, batch: &Batch) -> Transformed;
+    fn apply(&self, batch: &Batch) -> Transformed;
 }
 
 /// What became of a batch.

@@ -1,0 +1,194 @@
+//! From what was configured to stations that run: promises and checkpoints first, then the streams they read, then
+//! ways and doors.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+use crate::checkpoint::Checkpoint;
+use crate::chunk::Recipe;
+use crate::config::{FedBy, PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::cpu::off_async;
+use crate::error::{Blame, Fault};
+use crate::metrics::Progress;
+use crate::outbox::Outbox;
+use crate::pipeline::{OutboxRoom, Promised, Way};
+use crate::position::{Position, Shard};
+use crate::receive::{self, Door, Doors};
+use crate::sink::ObjectSink;
+use crate::source::Source;
+use crate::source::demo::DemoSource;
+use crate::source::file::FileSource;
+use crate::spool::{self, Stream};
+
+use super::House;
+
+/// Bytes that may wait in the outbox of one pipeline, at the least; four times its buffer if that is more.
+const OUTBOX_BYTES_MAX: u64 = 2 << 30;
+/// Bytes of one spool segment.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Free bytes that producers never get, beside room for one chunk of each pipeline.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// The stations, not yet running.
+pub struct Built {
+    pub ways: Vec<Arc<Way>>,
+    pub streams: Vec<Stream>,
+    /// If there is a stream for producers to push to.
+    pub doors: Option<Arc<Doors>>,
+    /// The streams that standard input feeds: one at the most.
+    pub stdin: Option<Stream>,
+}
+
+/// What a pipeline left on the disk.
+struct Kept {
+    outbox: Outbox,
+    checkpoint: Checkpoint<Promised>,
+    /// The URLs that promises were made to.
+    sinks: Vec<String>,
+    /// By shard, up to where records were read into promises.
+    promised: BTreeMap<Shard, Position>,
+}
+
+/// Opens everything. Blocking work of the start: no request is answered yet.
+pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>) -> Result<Built, Fault> {
+    let mut kept = BTreeMap::new();
+    for spec in &specs {
+        let dir = settings.state.join("pipelines").join(&spec.name);
+        let found = open_kept(house, &dir).map_err(|fault| fault.context(format!("pipeline {}", spec.name)))?;
+        kept.insert(spec.name.clone(), found);
+    }
+    let free_bytes_min = FREE_BYTES_MIN + specs.iter().map(|spec| spec.limits.size_bytes).sum::<u64>();
+    let mut streams: BTreeMap<String, Stream> = BTreeMap::new();
+    let mut doors = BTreeMap::new();
+    let mut stdin = None;
+    for spec in &specs {
+        let SourceSpec::Stream(wanted) = &spec.source else { continue };
+        if streams.contains_key(&wanted.name) {
+            continue;
+        }
+        let stream = open_stream(house, settings, wanted, free_bytes_min, &kept).await?;
+        match wanted.fed_by {
+            FedBy::Stdin => stdin = Some(stream.clone()),
+            FedBy::Firehose | FedBy::Http => {
+                let door = Door { stream: stream.clone(), about: spec.about(house.ground.clock.now_ms()) };
+                doors.insert(wanted.name.clone(), door);
+            }
+        }
+        streams.insert(wanted.name.clone(), stream);
+    }
+    let mut ways = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let name = spec.name.clone();
+        let Some(kept) = kept.remove(&name) else { continue };
+        let way = way(house, settings, spec, kept, &streams);
+        ways.push(Arc::new(way.await.map_err(|fault| fault.context(format!("pipeline {name}")))?));
+    }
+    let doors = (!doors.is_empty()).then(|| {
+        let opened = Doors::new(&house.ground, house.budget.clone(), house.metrics.clone(), settings.doors());
+        opened.set_streams(doors);
+        Arc::new(opened)
+    });
+    Ok(Built { ways, streams: streams.into_values().collect(), doors, stdin })
+}
+
+fn open_kept(house: &House, dir: &Path) -> Result<Kept, Fault> {
+    let checkpoint = Checkpoint::open(&house.ground, dir)?;
+    let outbox = Outbox::open(&house.ground, &dir.join("outbox"))?;
+    let mut promised = checkpoint.all();
+    let mut sinks = Vec::new();
+    for sealed in outbox.pending()?.into_values().flatten() {
+        let end = promised.entry(sealed.range().shard.clone()).or_insert_with(|| sealed.range().end.clone());
+        *end = sealed.range().end.clone().max(end.clone());
+        sinks.push(sealed.sink().to_owned());
+    }
+    sinks.sort();
+    sinks.dedup();
+    Ok(Kept { outbox, checkpoint, sinks, promised })
+}
+
+async fn open_stream(
+    house: &House,
+    settings: &Settings,
+    wanted: &StreamSpec,
+    free_bytes_min: u64,
+    kept: &BTreeMap<String, Kept>,
+) -> Result<Stream, Fault> {
+    let dir = settings.state.join("streams").join(&wanted.name);
+    let shard = spool::shard_of(&house.ground, &dir)?;
+    let positions = kept.values().filter_map(|kept| kept.promised.get(shard.as_ref()?)?.as_u64());
+    let options = spool::Options {
+        segment_bytes: SEGMENT_BYTES,
+        spool_bytes_max: wanted.spool_bytes_max,
+        free_bytes_min,
+        once_window_ms: u64::try_from(wanted.once_window.as_millis()).unwrap_or(u64::MAX),
+        known_durable: positions.max().unwrap_or(0),
+        on_corruption: settings.on_corruption,
+    };
+    let stream = Stream::open(&house.ground, &dir, &wanted.name, &options).await?;
+    let metrics = house.metrics.stream(&wanted.name);
+    stream.on_sync(move |took| metrics.synced(took));
+    Ok(stream)
+}
+
+async fn way(
+    house: &House,
+    settings: &Settings,
+    spec: PipelineSpec,
+    kept: Kept,
+    streams: &BTreeMap<String, Stream>,
+) -> Result<Way, Fault> {
+    let House { ground, budget, metrics, .. } = house.clone();
+    let dir = settings.state.join("pipelines").join(&spec.name);
+    let source: Box<dyn Source> = match &spec.source {
+        SourceSpec::Demo(options) => Box::new(DemoSource::open(&ground, &dir.join("demo"), options)?),
+        SourceSpec::File(options) => {
+            Box::new(FileSource::open(&ground, &dir.join("files"), options, settings.once)?)
+        }
+        SourceSpec::Stream(wanted) => match streams.get(&wanted.name) {
+            Some(stream) => Box::new(stream.source(&spec.name)),
+            None => return Err(Fault::new(Blame::Bug, format!("stream {} was not opened", wanted.name))),
+        },
+    };
+    let mut sinks = BTreeMap::new();
+    for url in std::iter::once(&spec.sink.url).chain(&kept.sinks) {
+        let options = crate::sink::Options { url: url.clone(), ..spec.sink.clone() };
+        sinks.insert(url.clone(), off_async(|| ObjectSink::open(&options, ground.random.clone()))?);
+    }
+    let metrics = metrics.pipeline(&spec.name);
+    let outbox_bytes_max = OUTBOX_BYTES_MAX.max(spec.limits.size_bytes.saturating_mul(4));
+    let recipe = Recipe {
+        pipeline: spec.name.clone(),
+        format: spec.format,
+        prefix: spec.prefix,
+        error_prefix: spec.error_prefix,
+        sink: spec.sink.url,
+        limits: spec.limits,
+    };
+    Ok(Way {
+        name: spec.name,
+        source,
+        transforms: Vec::new(),
+        recipe: Arc::new(recipe),
+        outbox: kept.outbox,
+        sinks,
+        checkpoint: kept.checkpoint,
+        room: OutboxRoom::new(outbox_bytes_max),
+        ground,
+        budget,
+        progress: Progress::new(&metrics),
+        metrics,
+    })
+}
+
+/// The fault of the first stream whose disk fails; pends for ever while all is well.
+pub async fn first_failure(streams: &[Stream]) -> Fault {
+    let mut failures: FuturesUnordered<_> = streams.iter().map(|stream| stream.failed()).collect();
+    match failures.next().await {
+        Some(fault) => fault,
+        None => std::future::pending().await,
+    }
+}

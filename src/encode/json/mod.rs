@@ -1,0 +1,195 @@
+//! JSON to Arrow columns: a schema-directed decoder that builds the declared columns straight from the bytes.
+//!
+//! The promise: a record becomes exactly one row, or it is rejected with its reason and leaves no trace in its
+//! neighbours; no value is ever changed silently.
+//!
+//! - A record is one JSON object (RFC 8259), with white space around it at most, up to [`RECORD_BYTES_MAX`] and
+//!   [`DEPTH_MAX`] deep. All of it is checked, also what no column asks for.
+//! - A key finds the column of that key, or else the one that differs by ASCII case only. Of equal keys the last wins;
+//!   each has to fit. A field that is missing or `null` is null.
+//! - Whole numbers are exact (`1.0` and `1e3` are whole, `1.5` and what is out of range is rejected); so are decimals.
+//!   Floats are the nearest. A string that spells a number or a boolean exactly as JSON does is taken for one.
+//! - Dates and times: see [`time`]. Binary: see `BinaryText`.
+//! - Fields that the schema does not know, also within structs, are kept, dropped, or a reason to reject ([`OnUnknown`]).
+
+mod column;
+mod flaw;
+mod keys;
+mod number;
+mod scan;
+mod time;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Field, SchemaRef};
+use serde::Deserialize;
+
+pub use flaw::{MALFORMED_DATA, PARSE_ERROR};
+pub use scan::DEPTH_MAX;
+
+use super::schema::{Data, Schema, Type};
+use crate::error::Reason;
+use column::{Members, Node, Values};
+use flaw::{Flaw, Found};
+use scan::Scanner;
+use value::{Cursor, object};
+
+/// The largest record, in bytes. Firehose's own limit is 1,000 KiB; other sources carry more.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// The column that keeps the fields the schema does not know.
+pub const REST_COLUMN: &str = "_rest";
+
+/// What becomes of a field that the schema does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// It stands, byte for byte, in the JSON object of the column `_rest`, at its place within structs and lists.
+    #[default]
+    Keep,
+    /// It is left out.
+    Drop,
+    /// Its record is rejected.
+    Reject,
+}
+
+/// Columns that records are decoded into.
+pub struct Decoder {
+    arrow: SchemaRef,
+    columns: Members,
+    rest: Option<Node>,
+    on_unknown: OnUnknown,
+    rows: usize,
+    json_bytes: usize,
+    scratch: Vec<u8>,
+    rest_text: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder without rows; `arrow` is what [`arrow_schema`] gives for the same schema.
+    pub fn new(schema: &Schema, arrow: SchemaRef, on_unknown: OnUnknown, case_insensitive: bool) -> Decoder {
+        let rest = Data { kind: Type::Json, nullable: true };
+        Decoder {
+            arrow,
+            columns: Members::new(schema.columns(), case_insensitive),
+            rest: (on_unknown == OnUnknown::Keep).then(|| Node::new(&rest, case_insensitive)),
+            on_unknown,
+            rows: 0,
+            json_bytes: 0,
+            scratch: Vec::new(),
+            rest_text: Vec::new(),
+        }
+    }
+
+    /// Adds a record as a row, or says why it is none; the columns are then as they were.
+    pub fn push(&mut self, record: &[u8]) -> Result<(), Reason> {
+        if let Err(flaw) = self.row(record) {
+            self.columns.truncate(self.rows);
+            return Err(flaw.reason(record));
+        }
+        self.rows += 1;
+        self.json_bytes += record.len();
+        Ok(())
+    }
+
+    /// Rows since the last batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of the records of these rows.
+    pub fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        let nodes = self.columns.nodes.iter().chain(&self.rest);
+        nodes.map(Node::memory).sum::<usize>() + self.scratch.capacity() + self.rest_text.capacity()
+    }
+
+    /// The rows as a batch; the decoder is empty afterwards.
+    pub fn finish(&mut self) -> RecordBatch {
+        let mut arrays = self.columns.finish();
+        arrays.extend(self.rest.as_mut().map(Node::finish));
+        self.rows = 0;
+        self.json_bytes = 0;
+        RecordBatch::try_new(self.arrow.clone(), arrays).expect("columns are of their schema and of one length")
+    }
+
+    fn row(&mut self, record: &[u8]) -> Found<()> {
+        if record.len() > RECORD_BYTES_MAX {
+            return Err(Box::new(Flaw::Malformed {
+                at: RECORD_BYTES_MAX,
+                what: "expected a record of at most 64 MiB",
+            }));
+        }
+        if simdutf8::basic::from_utf8(record).is_err() {
+            let at = std::str::from_utf8(record).map_or_else(|error| error.valid_up_to(), |_| 0);
+            return Err(Box::new(Flaw::Malformed { at, what: "expected UTF-8" }));
+        }
+        self.rest_text.clear();
+        let mut cursor = Cursor {
+            scan: Scanner::new(record),
+            scratch: &mut self.scratch,
+            rest: &mut self.rest_text,
+            unknown: 0,
+            on_unknown: self.on_unknown,
+        };
+        if cursor.scan.token() != b'{' {
+            return Err(not_one_object(cursor.scan, "expected an object"));
+        }
+        object(&mut cursor, &mut self.columns, self.rows, 1)?;
+        cursor.scan.token();
+        if !cursor.scan.at_end() {
+            return Err(not_one_object(cursor.scan, "expected the end of the record"));
+        }
+        let unknown = cursor.unknown > 0;
+        if let Some(rest) = &mut self.rest {
+            push_rest(rest, unknown.then_some(&self.rest_text));
+        }
+        Ok(())
+    }
+}
+
+/// The Arrow schema that a decoder builds: the declared columns, and `_rest` if unknown fields are kept. An error if a column has the name of the one that keeps the rest.
+pub fn arrow_schema(schema: &Schema, on_unknown: OnUnknown) -> anyhow::Result<SchemaRef> {
+    if on_unknown != OnUnknown::Keep {
+        return Ok(schema.arrow());
+    }
+    if let Some(taken) = schema.columns().iter().find(|column| column.name.eq_ignore_ascii_case(REST_COLUMN)) {
+        bail!(
+            "column {}: `on_unknown: keep` keeps unknown fields in a column of this name\nhint: rename it, or choose `on_unknown: drop`",
+            taken.name
+        );
+    }
+    let mut fields: Vec<_> = schema.arrow().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(REST_COLUMN, DataType::Utf8, true)));
+    Ok(Arc::new(arrow_schema::Schema::new(fields)))
+}
+
+fn push_rest(rest: &mut Node, text: Option<&Vec<u8>>) {
+    match (text, &mut rest.values) {
+        (Some(text), Values::Bytes(texts)) => {
+            texts.data.extend_from_slice(text);
+            texts.push_end();
+            rest.push_valid();
+        }
+        _ => rest.push_null(),
+    }
+}
+
+/// What stands here is no object, or is too much behind one; if it is no JSON value either, it is malformed.
+#[cold]
+fn not_one_object(mut scan: Scanner, expected: &'static str) -> Box<Flaw> {
+    let at = scan.at;
+    match scan.at_end() || scan.skip(0).is_ok() {
+        true => Box::new(Flaw::NotOneObject { at }),
+        false => Box::new(Flaw::Malformed { at, what: expected }),
+    }
+}

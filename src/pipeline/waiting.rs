@@ -1,0 +1,146 @@
+//! What a pipeline waits for: room in the outbox, a sink that takes an object, a better moment after a fault.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Blame, Fault};
+use crate::metrics::PipelineMetrics;
+use crate::position::Shard;
+use crate::sink::Trouble;
+
+/// Room is counted in steps of this size.
+const STEP_BYTES: u64 = 1 << 10;
+/// Promises that may wait in the outbox, however small they are.
+const PROMISES_MAX: u64 = 128;
+
+/// How much may wait in the outbox. When it is full, cutting stops, sources pause, the spool fills, and producers are
+/// throttled.
+#[derive(Debug, Clone)]
+pub struct OutboxRoom {
+    free: Arc<Semaphore>,
+    steps: u64,
+}
+
+/// Room that one promise takes until the checkpoint has passed it.
+#[derive(Debug)]
+pub struct Room {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl OutboxRoom {
+    /// Room for `outbox_bytes_max` bytes of promises.
+    pub fn new(outbox_bytes_max: u64) -> OutboxRoom {
+        let steps = (outbox_bytes_max / STEP_BYTES).clamp(PROMISES_MAX, u64::from(u32::MAX));
+        let free = Semaphore::new(usize::try_from(steps).unwrap_or(Semaphore::MAX_PERMITS));
+        OutboxRoom { free: Arc::new(free), steps }
+    }
+
+    fn cost(&self, bytes: u64) -> u32 {
+        let steps = bytes.div_ceil(STEP_BYTES).clamp(self.steps / PROMISES_MAX, self.steps);
+        u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for room for a promise of `bytes`; one larger than everything waits for everything. Cancel-safe.
+    pub async fn wait(&self, bytes: u64) -> Room {
+        Room { _permit: self.free.clone().acquire_many_owned(self.cost(bytes)).await.ok() }
+    }
+
+    /// Room for a promise that lies there already; as much as there is.
+    pub fn take_over(&self, bytes: u64) -> Room {
+        Room { _permit: self.free.clone().try_acquire_many_owned(self.cost(bytes)).ok() }
+    }
+}
+
+/// The pause after a fault that time may mend: 200 ms, doubling up to 30 s, until something went well.
+#[derive(Debug, Default)]
+pub struct Pause {
+    faults: u32,
+}
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// Says what is wrong and waits.
+    pub async fn after(&mut self, pipeline: &str, shard: Option<&Shard>, fault: &Fault) {
+        let pause = (Pause::FIRST * 2u32.saturating_pow(self.faults.min(16))).min(Pause::LONGEST);
+        self.faults += 1;
+        let shard = shard.map(tracing::field::display);
+        let what = match fault.blame {
+            Blame::Space => "the disk is full: waiting until delivered chunks have freed some of it",
+            _ => "the source cannot be read: trying again",
+        };
+        tracing::warn!(pipeline, shard, error = format!("{:#}", fault.error), pause_ms = pause.as_millis(), "{what}");
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Something went well.
+    pub fn over(&mut self) {
+        self.faults = 0;
+    }
+}
+
+/// Says that the sink does not take an object, and counts it as blocked for as long as this lives.
+pub struct Blocked<'a> {
+    metrics: &'a PipelineMetrics,
+    pipeline: &'a str,
+    blocked: AtomicBool,
+}
+
+impl<'a> Blocked<'a> {
+    /// Not blocked yet.
+    pub fn new(pipeline: &'a str, metrics: &'a PipelineMetrics) -> Blocked<'a> {
+        Blocked { metrics, pipeline, blocked: AtomicBool::new(false) }
+    }
+
+    /// Another attempt has failed. Said at the 1st, 2nd, 4th, 8th ... attempt.
+    pub fn again(&self, trouble: &Trouble) {
+        self.metrics.retries.inc();
+        if !self.blocked.swap(true, Ordering::Relaxed) {
+            self.metrics.blocked.inc();
+        }
+        if trouble.attempt.is_power_of_two() {
+            let Trouble { attempt, since, next, message, hint } = trouble;
+            let (since_s, next_ms) = (since.as_secs(), next.as_millis());
+            let pipeline = self.pipeline;
+            tracing::warn!(pipeline, attempt, since_s, next_ms, hint, "the sink refuses an object: {message}");
+        }
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        if self.blocked.load(Ordering::Relaxed) {
+            self.metrics.blocked.dec();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_outbox_makes_the_next_promise_wait() {
+        let room = OutboxRoom::new(1 << 20);
+        let half = room.wait(512 << 10).await;
+        let _other = room.wait(512 << 10).await;
+        let mut next = std::pin::pin!(room.wait(1));
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        drop(half);
+        next.await;
+    }
+
+    #[tokio::test]
+    async fn tiny_promises_are_limited_in_number() {
+        let room = OutboxRoom::new(1 << 20);
+        let mut held = Vec::new();
+        for _ in 0..PROMISES_MAX {
+            held.push(room.wait(1).await);
+        }
+        assert!(futures::poll!(std::pin::pin!(room.wait(1))).is_pending());
+    }
+}

@@ -1,0 +1,390 @@
+//! The crash test: the whole way, from a producer's request to the object, over a disk and a store that can die.
+//!
+//! A history is a few lives of one state folder and one store. Each life runs real producers, the real spool and the
+//! real `pipeline::run` until it dies at a durable effect; the next starts with other limits, another time and another
+//! transform. The last life has no faults and ends by itself. Then every acknowledged record must be in exactly one
+//! object, in order, and nothing else. `HYDRANT_CRASH_SEED=n cargo test crash` repeats one seeded history.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hydrant::budget::Budget;
+use hydrant::checkpoint::Checkpoint;
+use hydrant::chunk::{Limits, Recipe};
+use hydrant::encode::lines::{LinesFormat, Options as LinesOptions};
+use hydrant::error::{Fault, Reason, RejectedBy};
+use hydrant::ground::Ground;
+use hydrant::metrics::{Metrics, Progress};
+use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, time_zone};
+use hydrant::outbox::Outbox;
+use hydrant::pipeline::{self, OutboxRoom, Way};
+use hydrant::record::{Batch, BatchBuilder};
+use hydrant::sink::ObjectSink;
+use hydrant::spool::{self, Append, AppendError, OnceKey, Stream};
+use hydrant::transform::{Rejected, Transform, Transformed};
+use tokio_util::sync::CancellationToken;
+
+use crate::sim::World;
+use crate::sim::fate::{Death, Doom, Fate, Rates, Rng, Share};
+use crate::sim::oracle::{Id, Named, Oracle, When};
+
+/// What differs from life to life.
+#[derive(Debug, Clone)]
+struct Plan {
+    /// Pipelines that read the stream.
+    pipelines: u64,
+    /// Requests that each producer makes in this life.
+    requests: u64,
+    producers: u64,
+    limits: Limits,
+    segment_bytes: u64,
+    /// The transform's answer in this life: it marks each record with it, and rejects every `reject`-th.
+    mark: u64,
+    reject: u64,
+    /// The stream ends after the producers, and the life goes on until everything is delivered.
+    last: bool,
+}
+
+/// Marks each record with the life it went through, so that a record encoded twice differs.
+struct Marker {
+    mark: u64,
+    reject: u64,
+}
+
+impl Transform for Marker {
+    fn apply(&self, batch: &Batch) -> Transformed {
+        let mut out = BatchBuilder::default();
+        let mut rejected = Vec::new();
+        for row in 0..batch.len() {
+            let (payload, arrival_ms) = (batch.payload(row), batch.arrival_ms(row));
+            let id = id_of(payload).expect("producers send ids");
+            if self.reject > 0 && id % self.reject == 0 {
+                let message = format!("mark {}", self.mark);
+                let reason = Reason { by: RejectedBy::Transform, code: "Test.Rejected", message };
+                rejected.push(Rejected { payload: Bytes::copy_from_slice(payload), arrival_ms, reason });
+            } else {
+                out.push(format!("{{\"id\":{id},\"mark\":{},\"p\":\"{}\"}}", self.mark, id % 3).as_bytes(), arrival_ms);
+            }
+        }
+        Transformed { batch: out.finish(), rejected, dropped: 0 }
+    }
+}
+
+fn payload_of(id: Id) -> String {
+    format!("{{\"id\":{id}}}")
+}
+
+fn id_of(payload: &[u8]) -> Option<Id> {
+    serde_json::from_slice::<serde_json::Value>(payload).ok()?.get("id")?.as_u64()
+}
+
+/// The ids in an object: rows of the lines format, or raw data of error records.
+fn ids_in(path: &str, bytes: &[u8]) -> Result<Vec<Id>, String> {
+    let errors = path.starts_with("errors/");
+    let lines = bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let raw = match errors {
+                false => line.to_vec(),
+                true => {
+                    let value: serde_json::Value = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+                    let data = value["rawData"].as_str().ok_or("no rawData")?;
+                    base64_simd::STANDARD.decode_to_vec(data).map_err(|e| e.to_string())?
+                }
+            };
+            id_of(&raw).ok_or_else(|| format!("no id in {}", String::from_utf8_lossy(line)))
+        })
+        .collect()
+}
+
+fn named(path: &str, pipeline: &str) -> Option<Named> {
+    let name = ObjectName::parse(path).unwrap_or_else(|| panic!("{path} is not a name of ours"));
+    (name.pipeline == pipeline).then(|| Named {
+        shard: name.range.shard.to_string(),
+        start: name.range.start.as_u64().expect("spool positions are small"),
+        end: name.range.end.as_u64().expect("spool positions are small"),
+    })
+}
+
+/// One life: producers, spool, pipelines.
+async fn live(world: &World, plan: &Plan, seed: u64, next_id: &mut Id, oracle: &Arc<Mutex<Oracle>>) -> Result<(), Fault> {
+    let ground = world.ground();
+    let options = spool::Options {
+        segment_bytes: plan.segment_bytes,
+        spool_bytes_max: 1 << 20,
+        free_bytes_min: 0,
+        once_window_ms: 60_000,
+        ..spool::Options::default()
+    };
+    let stream = Stream::open(&ground, Path::new("/state/streams/s"), "s", &options).await?;
+    let stop = CancellationToken::new();
+    let mut running = tokio::task::JoinSet::new();
+    for pipeline in 0..plan.pipelines {
+        let way = way(world, &ground, &stream, plan, &format!("p{pipeline}"))?;
+        running.spawn(pipeline::run(Arc::new(way), stop.clone()));
+    }
+    let mut producing = tokio::task::JoinSet::new();
+    for producer in 0..plan.producers {
+        let first = *next_id;
+        *next_id += plan.requests * 4;
+        let rng = Rng::new(seed ^ first, "producer");
+        producing.spawn(produce(stream.clone(), producer, first, plan.requests, rng, oracle.clone()));
+    }
+    while producing.join_next().await.is_some() {}
+    if !plan.last {
+        // Long enough for every interval to pass; whoever is not done by then is killed.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        return Ok(());
+    }
+    stream.end();
+    while let Some(ended) = running.join_next().await {
+        ended.expect("a pipeline does not panic")?;
+    }
+    Ok(())
+}
+
+async fn produce(stream: Stream, producer: u64, first: Id, requests: u64, mut rng: Rng, oracle: Arc<Mutex<Oracle>>) {
+    for request in 0..requests {
+        let ids: Vec<Id> = (0..1 + rng.below(4)).map(|n| first + request * 4 + n).collect();
+        ids.iter().for_each(|id| oracle.lock().unwrap().attempt(*id));
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&(first + request * 4 + 1).to_le_bytes());
+        // As an SDK does: the same key for the retries of one call, here sometimes although the answer was good.
+        let calls = 1 + u64::from(rng.chance(200));
+        let mut acked = false;
+        let mut call = 0;
+        while call < calls {
+            let mut records = BatchBuilder::default();
+            ids.iter().for_each(|id| records.push(payload_of(*id).as_bytes(), 1_767_225_600_000));
+            let append = Append { records: records.finish(), once: Some(OnceKey(key)) };
+            match stream.append(append).await {
+                Ok(appended) => {
+                    assert_eq!(appended.count as usize, ids.len());
+                    if !acked {
+                        let mut oracle = oracle.lock().unwrap();
+                        for (n, id) in ids.iter().enumerate() {
+                            oracle.ack_at(*id, stream.shard().as_str(), appended.first + n as u64);
+                        }
+                        acked = true;
+                    }
+                    call += 1;
+                }
+                Err(AppendError::Full) => tokio::time::sleep(Duration::from_millis(500)).await,
+                Err(AppendError::Stopped(_)) => return,
+            }
+        }
+        if rng.chance(300) {
+            tokio::time::sleep(Duration::from_millis(rng.below(400) * (producer + 1))).await;
+        }
+    }
+}
+
+fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str) -> Result<Way, Fault> {
+    let dir = Path::new("/state/pipelines").join(name);
+    let zone = time_zone("UTC").expect("UTC is a time zone");
+    let metrics = Metrics::new().pipeline(name);
+    let options = LinesOptions::default();
+    let recipe = Recipe {
+        pipeline: name.to_owned(),
+        format: Arc::new(LinesFormat::new(&options)),
+        prefix: Prefix::parse("p={p}/", &zone, &PartitionKeys::default()).expect("a good prefix"),
+        error_prefix: ErrorPrefix::parse("errors/{reason}/", &zone).expect("a good prefix"),
+        sink: "memory:///".to_owned(),
+        limits: plan.limits,
+    };
+    let sink = ObjectSink::over(Arc::new(world.store.clone()), ground);
+    Ok(Way {
+        name: name.to_owned(),
+        source: Box::new(stream.source(name)),
+        transforms: vec![Arc::new(Marker { mark: plan.mark, reject: plan.reject })],
+        sinks: BTreeMap::from([(recipe.sink.clone(), sink)]),
+        recipe: Arc::new(recipe),
+        outbox: Outbox::open(ground, &dir.join("outbox"))?,
+        checkpoint: Checkpoint::open(ground, &dir)?,
+        room: OutboxRoom::new(64 << 10),
+        ground: ground.clone(),
+        budget: Budget::new(8 << 20),
+        progress: Progress::new(&metrics),
+        metrics,
+    })
+}
+
+/// Runs one life to its end or death; answers whether it ended by itself.
+fn run_life(world: &World, plan: &Plan, seed: u64, next_id: &mut Id, oracle: &Arc<Mutex<Oracle>>) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = world.fate.until_dead() => None,
+            ended = live(world, plan, seed, next_id, oracle) => Some(ended),
+            () = tokio::time::sleep(Duration::from_secs(7 * 24 * 3600)) => panic!("a life went on for a week"),
+        }
+    });
+    match ended {
+        Some(Ok(())) => true,
+        // A fault of the disk ends the process, as the daemon would.
+        Some(Err(_)) | None => false,
+    }
+}
+
+fn check(world: &World, plan: &Plan, oracle: &Arc<Mutex<Oracle>>) -> Result<(), String> {
+    let (objects, history) = (world.store.objects(), world.store.history());
+    for pipeline in 0..plan.pipelines {
+        let pipeline = format!("p{pipeline}");
+        let ids = |path: &str, bytes: &[u8]| ids_in(path, bytes);
+        let verdict = oracle.lock().unwrap().check(When::Settled, &objects, &history, |path| named(path, &pipeline), ids);
+        verdict.map_err(|broken| format!("pipeline {pipeline}: {broken}"))?;
+    }
+    Ok(())
+}
+
+/// The last life: no faults, to the end. It is given more than one try only if a fault rate says so.
+fn settle(world: &mut World, plan: &Plan, seed: u64, next_id: &mut Id, oracle: &Arc<Mutex<Oracle>>) -> Result<(), String> {
+    world.fate.set_rates(Rates::NONE);
+    world.restart(None);
+    world.fate.set_rates(Rates::NONE);
+    let last = Plan { last: true, ..plan.clone() };
+    if !run_life(world, &last, seed, next_id, oracle) {
+        return Err("the last life did not end by itself".to_owned());
+    }
+    world.store.settle();
+    check(world, plan, oracle)
+}
+
+fn base_plan() -> Plan {
+    Plan {
+        pipelines: 1,
+        requests: 4,
+        producers: 1,
+        limits: Limits { size_bytes: 120, interval: Duration::from_millis(700) },
+        segment_bytes: 1 << 10,
+        mark: 1,
+        reject: 5,
+        last: false,
+    }
+}
+
+/// Effects of a whole life that nobody disturbs.
+fn effects_of_a_life(plan: &Plan) -> u64 {
+    let world = World::new(Fate::gentle(1));
+    let oracle = Arc::new(Mutex::new(Oracle::new()));
+    assert!(run_life(&world, &Plan { last: true, ..plan.clone() }, 1, &mut 0, &oracle));
+    check(&world, plan, &oracle).unwrap();
+    world.fate.effects()
+}
+
+#[test]
+fn whoever_dies_at_any_durable_effect_loses_nothing_and_doubles_nothing() {
+    let plan = base_plan();
+    let effects = effects_of_a_life(&plan);
+    assert!(effects > 60, "a life has only {effects} effects: the test has lost its point");
+    let mut histories = 0;
+    for first in 0..effects {
+        for death in [Death::Kill, Death::PowerLoss] {
+            for share in [Share::None, Share::Part, Share::Whole] {
+                let (seed, second) = (first * 6 + histories % 6, 3 + (first * 7 + histories) % effects);
+                let mut world = World::new(Fate::new(seed, Rates::NONE, Some(Doom { at: first, death, share })));
+                let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
+                run_life(&world, &plan, seed, &mut next_id, &oracle);
+                let other = Limits { size_bytes: 300, interval: Duration::from_millis(300) };
+                let plan = Plan { limits: other, mark: 2, reject: 0, segment_bytes: 2 << 10, ..plan.clone() };
+                let death = if histories % 2 == 0 { Death::Kill } else { Death::PowerLoss };
+                world.restart(Some(Doom { at: second, death, share }));
+                run_life(&world, &plan, seed, &mut next_id, &oracle);
+                let plan = Plan { mark: 3, reject: 7, ..plan };
+                let settled = settle(&mut world, &plan, seed, &mut next_id, &oracle);
+                if let Err(broken) = settled {
+                    let story = world.fate.story();
+                    panic!("dying at effect {first} and {second} ({death:?}, {share:?}): {broken}\n{story}");
+                }
+                histories += 1;
+            }
+        }
+    }
+    println!("{histories} histories, two deaths each, at every one of {effects} durable effects");
+}
+
+/// A seeded history of up to five lives with every kind of fault. `Err` says what is broken.
+fn history(seed: u64) -> Result<(u64, usize), String> {
+    let mut rng = Rng::new(seed, "history");
+    let rates = if rng.chance(250) { Rates::NONE } else { Rates::BAD_DAY };
+    let fate = Fate::seeded(seed, rates);
+    fate.set_doom(Some(fate.draw_doom(150)));
+    let mut world = World::new(fate);
+    let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
+    let pipelines = 1 + u64::from(rng.chance(250));
+    let mut plan = base_plan();
+    for life in 0..1 + rng.below(4) {
+        plan = Plan {
+            pipelines,
+            requests: 1 + rng.below(6),
+            producers: 1 + rng.below(3),
+            limits: Limits {
+                size_bytes: 40 + rng.below(400),
+                interval: Duration::from_millis(100 + rng.below(2000)),
+            },
+            segment_bytes: 512 << rng.below(4),
+            mark: life,
+            reject: [0, 3, 5][rng.below(3) as usize],
+            last: false,
+        };
+        if life > 0 {
+            let doom = world.fate.draw_doom(150);
+            world.restart(Some(doom));
+        }
+        run_life(&world, &plan, seed, &mut next_id, &oracle);
+    }
+    let settled = settle(&mut world, &plan, seed, &mut next_id, &oracle);
+    let acked = oracle.lock().unwrap().acked();
+    settled.map(|()| (world.fate.effects_total(), acked)).map_err(|broken| {
+        format!("seed {seed}: {broken}\n{}\nrepeat with HYDRANT_CRASH_SEED={seed} cargo test crash", world.fate.story())
+    })
+}
+
+#[test]
+fn twenty_thousand_seeded_histories_of_faults_keep_the_promise() {
+    let one = std::env::var("HYDRANT_CRASH_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
+    let seeds: u64 = std::env::var("HYDRANT_CRASH_SEEDS").ok().map_or(20_000, |seeds| seeds.parse().expect("a number"));
+    if let Some(seed) = one {
+        return history(seed).map(|_| ()).unwrap_or_else(|broken| panic!("{broken}"));
+    }
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get()) as u64;
+    let (effects, acked, failures) = std::thread::scope(|scope| {
+        let run = |thread: u64| {
+            move || {
+                let (mut effects, mut acked, mut failures) = (0, 0, Vec::new());
+                for seed in (thread..seeds).step_by(threads as usize) {
+                    match history(seed) {
+                        Ok((e, a)) => (effects, acked) = (effects + e, acked + a),
+                        Err(broken) => failures.push(broken),
+                    }
+                    if failures.len() >= 3 {
+                        break;
+                    }
+                }
+                (effects, acked, failures)
+            }
+        };
+        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(run(thread))).collect();
+        handles.into_iter().map(|handle| handle.join().expect("a history does not panic")).fold(
+            (0, 0, Vec::new()),
+            |(e, a, mut f), (effects, acked, failures)| {
+                f.extend(failures);
+                (e + effects, a + acked, f)
+            },
+        )
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(acked > 0, "nothing was ever acknowledged: the test has lost its point");
+    println!("{seeds} histories, {effects} durable effects, {acked} records acknowledged");
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in [3, 1_000_003] {
+        assert_eq!(history(seed).map_err(|_| ()), history(seed).map_err(|_| ()));
+    }
+}
