@@ -1,4 +1,4 @@
-"""Seeded clickstream records: the schema, and a file of them."""
+"""Seeded clickstream records with the fields of hydrant's demo source: the schema, and a file of them."""
 
 import os
 import random
@@ -7,6 +7,7 @@ import random
 SCHEMA = {
     "event_time": ("timestamp(ms)", "TIMESTAMP_MS"),
     "event_id": ("string", "VARCHAR"),
+    "event_type": ("string", "VARCHAR"),
     "user_id": ("string", "VARCHAR"),
     "session_id": ("string", "VARCHAR"),
     "country": ("string", "VARCHAR"),
@@ -19,7 +20,6 @@ SCHEMA = {
     "tags": ("list<string>", "VARCHAR[]"),
     "is_bot": ("bool", "BOOLEAN"),
     "latency_ms": ("float64", "DOUBLE"),
-    "status": ("int32", "INTEGER"),
 }
 
 COUNTRIES = ["DE", "US", "FR", "GB", "IN", "BR", "JP", "PL", "NL", "ES"]
@@ -32,7 +32,7 @@ AGENTS = [
 DEVICES = [("mobile", "iOS", "18.1"), ("mobile", "Android", "15"), ("desktop", "Windows", "11"), ("desktop", "Linux", "6.12")]
 REFERRERS = ['"https://search.example/q"', '"https://news.example/front"', '""', "null"]
 TAGS = ["sale", "new", "gift", "eco", "last-chance"]
-STATUSES = [200, 200, 200, 200, 304, 404, 500]
+EVENTS = ["page_view", "product_view", "search", "add_to_cart", "checkout", "purchase"]
 
 
 def write(path, mb, seed=1):
@@ -47,14 +47,14 @@ def write(path, mb, seed=1):
             written += file.write(
                 f'{{"event_time":"2026-11-{1 + time_ms // 86_400_000 % 28:02}T{time_ms // 3_600_000 % 24:02}:'
                 f'{time_ms // 60_000 % 60:02}:{time_ms // 1000 % 60:02}.{time_ms % 1000:03}Z",'
-                f'"event_id":"{pick.getrandbits(64):016x}","user_id":"u{int(number() * 200_000)}",'
+                f'"event_id":"{pick.getrandbits(128):032x}",'
+                f'"event_type":"{EVENTS[int(number() ** 2 * 6)]}","user_id":"u{int(number() * 200_000)}",'
                 f'"session_id":"s{pick.getrandbits(24):06x}","country":"{COUNTRIES[int(number() ** 2 * 10)]}",'
-                f'"url":"/shop/{int(number() ** 3 * 5000)}/item?page={int(number() * 9)}",'
+                f'"url":"https://shop.example/p/{int(number() ** 3 * 5000)}",'
                 f'"referrer":{REFERRERS[int(number() * 4)]},"user_agent":"{AGENTS[int(number() * 4)]}",'
                 f'"device":{{"type":"{kind}","os":"{os_name}","version":"{version}"}},'
                 f'"price":{int(number() * 20_000) / 100:.2f},"quantity":{1 + int(number() * 5)},"tags":[{tags}],'
-                f'"is_bot":{"true" if number() < 0.03 else "false"},"latency_ms":{number() * 300:.3f},'
-                f'"status":{STATUSES[int(number() * 7)]}}}\n'
+                f'"is_bot":{"true" if number() < 0.03 else "false"},"latency_ms":{number() * 300:.3f}}}\n'
             )
             records += 1
     os.replace(aside, path)
