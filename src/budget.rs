@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes are counted in steps of this size, so that the count fits a semaphore.
-const STEP_BYTES: usize = 1 << 10;
+pub const STEP_BYTES: usize = 1 << 10;
 
 /// Bytes that may be in memory. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,6 +48,11 @@ impl Budget {
             Ok(permit) => Passing { _permit: Some(permit) },
             Err(_closed) => Passing { _permit: None },
         }
+    }
+
+    /// The room for what passes, one permit for each [`STEP_BYTES`]: for those who take it step by step.
+    pub fn passing(&self) -> Arc<Semaphore> {
+        self.0.passing.clone()
     }
 
     /// Bytes that pass through now.

@@ -22,7 +22,7 @@ use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::pipeline;
 use crate::receive;
-use crate::spool::Stream;
+use crate::spool::{self, Stream};
 use crate::status::{self, Status};
 use crate::units::Size;
 
@@ -46,13 +46,22 @@ impl House {
         self.ills.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, streams: &[Stream]) -> Status {
         let ills = self.ills.clone();
         let unhealthy = move || {
             let ills = ills.lock().unwrap_or_else(PoisonError::into_inner);
             (!ills.is_empty()).then(|| ills.join("\n"))
         };
-        Status { metrics: self.metrics.clone(), budget: self.budget.clone(), unhealthy: Arc::new(unhealthy) }
+        let (metrics, budget, streams) = (self.metrics.clone(), self.budget.clone(), streams.to_vec());
+        let render = move || {
+            metrics.set_memory(budget.passing_bytes(), budget.held_bytes());
+            for stream in &streams {
+                let spool::Stats { bytes, durable, refused, .. } = stream.stats();
+                metrics.stream(stream.name()).set(bytes, durable, refused);
+            }
+            metrics.render()
+        };
+        Status { metrics: Arc::new(render), unhealthy: Arc::new(unhealthy) }
     }
 }
 
@@ -80,7 +89,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     }
     if !settings.once {
         let listener = bind(settings.admin, "--admin").await?;
-        let (routes, stop) = (status::routes(house.status()), stop.clone());
+        let (routes, stop) = (status::routes(house.status(&built.streams)), stop.clone());
         serving.spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
             if let Err(error) = served {
@@ -90,7 +99,13 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     }
     let mut feeding = JoinSet::new();
     for stream in built.stdin {
-        feeding.spawn(receive::stdin::feed(tokio::io::stdin(), stream, house.ground.clock.clone(), stop.clone()));
+        let (clock, stop) = (house.ground.clock.clone(), stop.clone());
+        feeding.spawn(async move {
+            match receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await {
+                Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
+                Err(error) => tracing::error!(%error, "standard input is given up"),
+            }
+        });
     }
     let mut running = JoinSet::new();
     for way in built.ways {

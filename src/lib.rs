@@ -10,8 +10,10 @@ pub mod disk;
 pub mod error;
 pub mod ground;
 pub mod metrics;
+pub mod nearest;
 pub mod position;
 pub mod record;
+pub mod secret;
 pub mod units;
 
 // floor 1: stations that know only words
@@ -35,7 +37,9 @@ pub mod pipeline;
 pub mod receive;
 
 // floor 4: the house
-pub mod cli;
 pub mod config;
-pub mod daemon;
 pub mod status;
+// pub mod daemon;
+
+// floor 5: the commands
+pub mod cli;

@@ -1,1 +1,14 @@
-fn main() {}
+//! The `hydrant` command: a match over its commands; what each does lies in `hydrant::cli`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hydrant::cli::{Cli, Command, check, run};
+
+fn main() -> ExitCode {
+    let exit = match Cli::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::check(arguments),
+    };
+    exit.into()
+}

@@ -38,8 +38,8 @@ struct Families {
     blocked: Family<OfPipeline, Gauge>,
     positions: Family<OfPosition, Gauge<f64, AtomicU64>>,
     spool_bytes: Family<OfStream, Gauge>,
-    spool_records: Family<OfStream, Counter>,
-    spool_refused: Family<OfStream, Counter>,
+    spool_records: Family<OfStream, Gauge>,
+    spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
 }
@@ -103,8 +103,8 @@ impl Metrics {
                 "The five positions of a shard: released <= delivered <= sealed <= read <= tail",
             ),
             spool_bytes: family(of, "spool_bytes", "Bytes of a stream's segments on disk"),
-            spool_records: family(of, "spool_records", "Records acknowledged to producers"),
-            spool_refused: family(of, "spool_refused", "Requests answered with throttling"),
+            spool_records: family(of, "spool_records", "Records ever acknowledged to producers"),
+            spool_refused: family(of, "spool_refused", "Requests answered with throttling since the start"),
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
             sync_seconds,
             registry,
@@ -210,13 +210,21 @@ impl PipelineMetrics {
 /// What one stream counts.
 #[derive(Clone)]
 pub struct StreamMetrics {
-    pub bytes: Gauge,
-    pub records: Counter,
-    pub refused: Counter,
+    bytes: Gauge,
+    records: Gauge,
+    refused: Gauge,
     sync_seconds: Histogram,
 }
 
 impl StreamMetrics {
+    /// Says how the spool stands: its bytes on disk, records ever acknowledged, requests refused since the start.
+    pub fn set(&self, bytes: u64, records: u64, refused: u64) {
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.bytes.set(number(bytes));
+        self.records.set(number(records));
+        self.refused.set(number(refused));
+    }
+
     /// Counts one group commit's sync.
     pub fn synced(&self, took: Duration) {
         self.sync_seconds.observe(took.as_secs_f64());

@@ -88,7 +88,7 @@ pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>)
         ways.push(Arc::new(way.await.map_err(|fault| fault.context(format!("pipeline {name}")))?));
     }
     let doors = (!doors.is_empty()).then(|| {
-        let opened = Doors::new(&house.ground, house.budget.clone(), house.metrics.clone(), settings.doors());
+        let opened = Doors::new(&house.ground, house.budget.passing(), settings.doors());
         opened.set_streams(doors);
         Arc::new(opened)
     });
@@ -144,7 +144,7 @@ async fn way(
     let House { ground, budget, metrics, .. } = house.clone();
     let dir = settings.state.join("pipelines").join(&spec.name);
     let source: Box<dyn Source> = match &spec.source {
-        SourceSpec::Demo(options) => Box::new(DemoSource::open(&ground, &dir.join("demo"), options)?),
+        SourceSpec::Demo(options) => Box::new(DemoSource::open(&ground, &dir.join("demo"), options, settings.once)?),
         SourceSpec::File(options) => {
             Box::new(FileSource::open(&ground, &dir.join("files"), options, settings.once)?)
         }

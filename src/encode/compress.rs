@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
+use crate::nearest::nearest;
+
 /// Raw bytes in one block of `hadoop_snappy`: the buffer of Hadoop's own decompressor (`io.compression.codec.snappy.buffersize`).
 pub const HADOOP_BLOCK_BYTES: usize = 256 << 10;
 /// Raw bytes in one chunk of framed Snappy, as its specification limits them.
@@ -103,7 +105,9 @@ impl Written {
 
     /// The error for a name that is none of `names`.
     pub fn unknown(&self, names: &[&str]) -> String {
-        format!("unknown compression {:?}, expected one of {}", self.name, names.join(", "))
+        let hint = nearest(&self.name, names.iter().copied()).map(|name| format!("\nhint: did you mean `{name}`?"));
+        let (found, hint) = (&self.name, hint.unwrap_or_default());
+        format!("unknown compression `{found}`, expected one of {}{hint}", names.join(", "))
     }
 }
 
@@ -273,7 +277,7 @@ mod tests {
         assert_eq!(read("hadoop_snappy").unwrap(), Compression::HadoopSnappy);
         assert!(read("{ zstd: 23 }").unwrap_err().contains("compression zstd: a level from 1 to 22, not 23"));
         assert!(read("{ snappy: 1 }").unwrap_err().contains("compression snappy has no level"));
-        assert!(read("gzipp").unwrap_err().contains("unknown compression \"gzipp\", expected one of none, gzip"));
+        assert!(read("gzipp").unwrap_err().contains("unknown compression `gzipp`, expected one of none, gzip"));
         assert!(read("{ gzip: 1, zstd: 2 }").unwrap_err().contains("not both gzip and zstd"));
         assert!(read("{}").is_err());
     }

@@ -59,6 +59,7 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields, default)]
 pub struct RowGroup {
     /// Bytes of the JSON in it. What is held in memory is that much encoded: a fifth or less.
+    #[serde(deserialize_with = "crate::units::bytes")]
     pub json_bytes_max: u64,
     pub rows_max: u64,
 }

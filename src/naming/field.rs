@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::TemplateError;
 
@@ -141,11 +142,32 @@ fn short(text: &str) -> &str {
 }
 
 /// Partition keys as written: a map of names to paths, or Firehose's whole `MetadataExtractionQuery`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PartitionKeysOptions {
     Map(BTreeMap<String, String>),
     Query(String),
+}
+
+impl<'de> Deserialize<'de> for PartitionKeysOptions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PartitionKeysOptions, D::Error> {
+        struct MapOrQuery;
+        impl<'de> Visitor<'de> for MapOrQuery {
+            type Value = PartitionKeysOptions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of names to paths such as `customer: .customer_id`, or a query as Firehose has it")
+            }
+
+            fn visit_str<E>(self, query: &str) -> Result<PartitionKeysOptions, E> {
+                Ok(PartitionKeysOptions::Query(query.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PartitionKeysOptions, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(PartitionKeysOptions::Map)
+            }
+        }
+        deserializer.deserialize_any(MapOrQuery)
+    }
 }
 
 /// The partition keys that `!{partitionKeyFromQuery:name}` can name.

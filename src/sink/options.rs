@@ -17,6 +17,8 @@ use serde::de::{Deserializer, Visitor};
 use url::Url;
 
 use crate::naming::PartitionKeysOptions;
+use crate::nearest::nearest;
+use crate::secret::Secret;
 
 /// Options of an `object_store` sink, as written.
 #[derive(Clone, Deserialize, PartialEq)]
@@ -37,14 +39,14 @@ pub struct Options {
     #[serde(default)]
     pub partition_keys: Option<PartitionKeysOptions>,
     /// Objects of more bytes go up in parts. Up to here a put is one request, whose body is held in memory.
-    #[serde(default = "multipart_above")]
+    #[serde(default = "multipart_above", deserialize_with = "crate::units::bytes")]
     pub multipart_above: u64,
     /// Bytes of one part; stores want at least 5 MiB (and S3 at most 10,000 parts).
-    #[serde(default = "part_size")]
+    #[serde(default = "part_size", deserialize_with = "crate::units::bytes")]
     pub part_size: u64,
 }
 
-/// A scalar as text, so that `allow_http: true` needs no quotes.
+/// A scalar as text, so that `allow_http: true` needs no quotes; it may be a reference to a secret, as [`Secret`] is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 
@@ -349,26 +351,6 @@ impl fmt::Display for OptionsError {
 
 impl std::error::Error for OptionsError {}
 
-/// The name with the fewest letters changed, if these are at most a third.
-fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, name) = names.map(|name| (distance(wrong, name), name)).min()?;
-    (distance * 3 <= name.len().max(wrong.len())).then_some(name)
-}
-
-/// Levenshtein's distance in bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
@@ -389,7 +371,7 @@ impl fmt::Debug for Text {
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
         struct Scalar;
-        impl Visitor<'_> for Scalar {
+        impl<'de> Visitor<'de> for Scalar {
             type Value = Text;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text, a number, true or false")
@@ -406,8 +388,11 @@ impl<'de> Deserialize<'de> for Text {
             fn visit_u64<E>(self, number: u64) -> Result<Text, E> {
                 Ok(Text(number.to_string()))
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Text, D::Error> {
+                deserializer.deserialize_any(Scalar)
+            }
         }
-        deserializer.deserialize_any(Scalar)
+        deserializer.deserialize_newtype_struct(Secret::NAME, Scalar)
     }
 }
 

@@ -43,6 +43,7 @@ pub struct Log {
     /// Bytes that the files of this stream take.
     pub bytes: AtomicU64,
     pub group_commits: AtomicU64,
+    pub refused: AtomicU64,
     /// The first record that the once window still needs after a restart.
     pub once_floor: AtomicU64,
     /// In the order of their bases; the last is the one being written.
@@ -76,6 +77,7 @@ impl Log {
             on_sync: OnceLock::new(),
             bytes: AtomicU64::new(bytes),
             group_commits: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             once_floor: AtomicU64::new(0),
             segments: Mutex::new(segments.into()),
             readers: Mutex::default(),
@@ -215,6 +217,7 @@ impl Log {
             oldest: self.oldest(),
             durable: self.durable(),
             group_commits: self.group_commits.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 }

@@ -24,8 +24,10 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -103,7 +105,8 @@ impl Default for Options {
 }
 
 /// What to do about durable records that the disk does not give back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnCorruption {
     /// Stop with a fault that says what is lost; the disk stays as it is.
     #[default]
@@ -123,6 +126,8 @@ pub struct Stats {
     pub durable: u64,
     /// Groups made durable since the start.
     pub group_commits: u64,
+    /// Requests answered with `Full` since the start.
+    pub refused: u64,
 }
 
 /// One named spool: receivers append, pipelines read, each at its own position. Cheap to clone.
@@ -186,7 +191,11 @@ impl Stream {
         if self.requests.send(Request { append, answer }).await.is_err() {
             return Err(self.stopped());
         }
-        answered.await.unwrap_or_else(|_| Err(self.stopped()))
+        let answer = answered.await.unwrap_or_else(|_| Err(self.stopped()));
+        if matches!(answer, Err(AppendError::Full)) {
+            self.log.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
     }
 
     /// Registers `reader` and gives the stream as it reads it. What it has not released stays, also while it is not

@@ -4,6 +4,7 @@ mod crash;
 mod file_source;
 mod folder;
 mod model;
+mod receive;
 mod s3;
 mod sim;
 mod source_contract;

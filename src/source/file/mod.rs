@@ -65,8 +65,21 @@ pub struct Options {
     #[serde(default = "follow_default")]
     pub follow: bool,
     /// The longest record in bytes; a longer line is passed over, counted and logged.
-    #[serde(default = "line_bytes_max_default")]
+    #[serde(default = "line_bytes_max_default", deserialize_with = "crate::units::bytes")]
     pub line_bytes_max: u64,
+}
+
+impl Options {
+    /// All that can be known without looking for files. Blame: config.
+    pub fn check(&self) -> Result<(), Fault> {
+        let line_bytes_max = self.line_bytes_max;
+        if !(1..=FileSource::LINE_BYTES_MAX).contains(&line_bytes_max) {
+            let most = FileSource::LINE_BYTES_MAX;
+            let message = format!("file source: line_bytes_max is {line_bytes_max}, it may be 1 to {most} bytes");
+            return Err(Fault::new(Blame::Config, message));
+        }
+        Globs::new(&self.path, &self.exclude).map(drop)
+    }
 }
 
 /// Where reading begins in files that are there when the pipeline runs for the first time. All later ones begin at
@@ -141,12 +154,7 @@ impl FileSource {
         bounded: bool,
         pace: Pace,
     ) -> Result<FileSource, Fault> {
-        let line_bytes_max = options.line_bytes_max;
-        if !(1..=FileSource::LINE_BYTES_MAX).contains(&line_bytes_max) {
-            let most = FileSource::LINE_BYTES_MAX;
-            let message = format!("file source: line_bytes_max is {line_bytes_max}, it may be 1 to {most} bytes");
-            return Err(Fault::new(Blame::Config, message));
-        }
+        options.check()?;
         let bounded = bounded || !options.follow;
         let mut scanner = Scanner::new(Globs::new(&options.path, &options.exclude)?, options.start);
         let mut registry = Registry::open(ground, dir)?;
@@ -156,7 +164,7 @@ impl FileSource {
             clock: ground.clock.clone(),
             pace,
             bounded,
-            line_bytes_max: line_bytes_max as usize,
+            line_bytes_max: options.line_bytes_max as usize,
             held: Arc::default(),
             lines_too_long: AtomicU64::new(0),
         };

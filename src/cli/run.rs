@@ -1,0 +1,112 @@
+//! `hydrant run`: parses, and hands over to [`crate::daemon`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Exit, complain, log};
+use crate::config::{self, Environment, Flags, LogFormat, Problems};
+use crate::error::Blame;
+use crate::units::Size;
+
+/// Arguments of `hydrant run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Flags win over the file of --config.\n\n\
+                        Example:\n  hydrant run pipelines/ --state /var/lib/hydrant --listen 127.0.0.1:4573")]
+pub struct Arguments {
+    /// Pipeline files, and folders of them (`*.yaml`, `*.yml`)
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where spools, outboxes and checkpoints lie [default: $STATE_DIRECTORY, else ./data/state]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where data is received [default: 127.0.0.1:4573]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where health and metrics are served [default: 127.0.0.1:4574]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+    /// Stop when all sources have ended and all is delivered
+    #[arg(long)]
+    once: bool,
+    /// Budget for bytes in flight, all pipelines together [default: 512 MiB]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// Let anybody send who can reach the address
+    #[arg(long)]
+    anonymous: bool,
+    /// A file of daemon-wide settings (hydrant.yaml): these flags, and credentials
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to log [default: json under systemd, else text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log: Option<Format>,
+    /// What to log, such as `debug` or `hydrant=debug` [default: $RUST_LOG, else info]
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Runs until told to stop. The configuration is judged as a whole before anything starts.
+pub fn run(arguments: Arguments) -> Exit {
+    let environment = Environment::of_process();
+    let Arguments { paths, state, listen, admin, once, memory, anonymous, config, log, log_level } = arguments;
+    let log = log.map(|format| match format {
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    });
+    let flags = Flags { config, state, listen, admin, memory, anonymous, once, log, log_level };
+    let settings = config::settings(flags, &environment);
+    let loaded = config::load(&paths, &environment);
+    let ((settings, mut warnings), loaded) = match (settings, loaded) {
+        (Ok(settings), Ok(loaded)) => (settings, loaded),
+        (settings, loaded) => {
+            let mut problems = Problems::new();
+            problems.extend(settings.err().unwrap_or_default());
+            problems.extend(loaded.err().unwrap_or_default());
+            complain(problems);
+            return Exit::Config;
+        }
+    };
+    if let Err(why) = log::start(&settings.log, &environment) {
+        complain(why);
+        return Exit::Usage;
+    }
+    warnings.extend(loaded.warnings);
+    if !warnings.is_empty() {
+        complain(warnings);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format!("the threads cannot be started: {error}"));
+            return Exit::Failed;
+        }
+    };
+    match runtime.block_on(daemon::run(settings, loaded.pipelines)) {
+        Ok(()) => Exit::Done,
+        Err(fault) => {
+            tracing::error!("{:#}", fault.error);
+            match fault.blame {
+                Blame::Config => Exit::Config,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+/// Stands here until `crate::daemon` is merged.
+mod daemon {
+    use crate::config::{PipelineSpec, Settings};
+    use crate::error::{Blame, Fault};
+
+    pub async fn run(_settings: Settings, _pipelines: Vec<PipelineSpec>) -> Result<(), Fault> {
+        Err(Fault::new(Blame::Bug, "the daemon is being written"))
+    }
+}

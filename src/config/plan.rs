@@ -1,0 +1,236 @@
+//! A pipeline as it will run: what was written, judged and complete, so that nothing can be wrong any more.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::problem::Problems;
+use super::stations::{error_prefix, prefix, sink, time_zone};
+use super::tree::{Tree, shown};
+use super::written::{Buffer, Pipeline, Sink, Source, Spool};
+use crate::chunk::Limits;
+use crate::encode::{self, Format};
+use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix};
+use crate::receive::About;
+use crate::source::{demo, file};
+use crate::units::{Interval, Size};
+
+/// Bounds of `buffer.size`; Firehose takes 1 to 128 MiB, and S3 objects of one PUT end at 5 GiB.
+pub const BUFFER_SIZE_MIN: Size = Size::from_kib(1);
+pub const BUFFER_SIZE_MAX: Size = Size::from_gib(5);
+
+/// Bounds of `buffer.interval`; Firehose takes 0 to 900 s.
+pub const BUFFER_INTERVAL_MIN: Interval = Interval::from_millis(100);
+pub const BUFFER_INTERVAL_MAX: Interval = Interval::from_secs(24 * 3600);
+
+/// Bounds of `spool.size`.
+pub const SPOOL_SIZE_MIN: Size = Size::from_mib(16);
+pub const SPOOL_SIZE_MAX: Size = Size::from_gib(1 << 20);
+
+/// Bounds of `spool.once_window`: retries are remembered in memory.
+pub const ONCE_WINDOW_MIN: Interval = Interval::from_millis(0);
+pub const ONCE_WINDOW_MAX: Interval = Interval::from_secs(3600);
+
+/// Longest name of a stream: AWS's for delivery streams, `[a-zA-Z0-9_.-]{1,64}`.
+const STREAM_NAME_LEN_MAX: usize = 64;
+
+/// One pipeline.
+#[derive(Clone)]
+pub struct PipelineSpec {
+    /// Named after its file.
+    pub name: String,
+    pub source: SourceSpec,
+    pub format: Arc<dyn Format>,
+    pub prefix: Prefix,
+    pub error_prefix: ErrorPrefix,
+    /// Checked; what a store answers is another matter.
+    pub sink: crate::sink::Options,
+    /// What ends a chunk.
+    pub limits: Limits,
+    /// The way in a few words, without what came from variables.
+    way: String,
+    /// Prefixes as they were written, for who asks over the API.
+    templates: (String, String),
+    /// Firehose's word for the compression.
+    compression: &'static str,
+}
+
+/// Where its records come from.
+#[derive(Debug, Clone)]
+pub enum SourceSpec {
+    Demo(demo::Options),
+    File(file::Options),
+    /// A stream that receivers append to.
+    Stream(StreamSpec),
+}
+
+/// A stream, which several pipelines may read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamSpec {
+    pub name: String,
+    /// Who appends: whoever calls, or standard input.
+    pub fed_by: FedBy,
+    /// Bytes of its spool, above which producers are told to slow down.
+    pub spool_bytes_max: u64,
+    /// How long a producer's retries are recognised.
+    pub once_window: Duration,
+}
+
+/// Who appends to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FedBy {
+    /// Callers of the Firehose API.
+    Firehose,
+    /// Callers of `POST /streams/{stream}/records`.
+    Http,
+    /// Standard input.
+    Stdin,
+}
+
+impl PipelineSpec {
+    /// What the Firehose API tells about its stream, made at `created_ms` (Unix milliseconds).
+    pub fn about(&self, created_ms: i64) -> About {
+        let place = self.sink.url.split_once("://").map_or(self.sink.url.as_str(), |(_, place)| place);
+        About {
+            created_ms,
+            bucket: place.split('/').next().unwrap_or_default().to_owned(),
+            prefix: self.templates.0.clone(),
+            error_prefix: self.templates.1.clone(),
+            compression: self.compression.to_owned(),
+            buffer_mib: self.limits.size_bytes.div_ceil(1 << 20),
+            buffer_interval_s: self.limits.interval.as_secs_f64().ceil() as u64,
+        }
+    }
+}
+
+/// One line for people: `clickstream: firehose clickstream -> parquet -> s3://lake/clickstream/`.
+impl fmt::Display for PipelineSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.way)
+    }
+}
+
+impl fmt::Debug for PipelineSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PipelineSpec({self})")
+    }
+}
+
+/// Turns what was written into what will run; `None` only where there are problems.
+pub(super) fn assemble(
+    name: &str,
+    written: Pipeline,
+    tree: &Tree,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Option<PipelineSpec> {
+    if !written.transforms.is_empty() {
+        let hint = Some("this version has none: remove them".into());
+        problems.push(tree.place_of_key(&["transforms"]), "transforms come with a later version", hint);
+    }
+    let Sink::ObjectStore(options) = written.sink;
+    let way = way(&written.source, &written.format, &options, tree);
+    let compression = firehose_compression(&written.format);
+    let zone = time_zone(&options, tree, problems);
+    let prefix_built = prefix(&options, &zone, tree, problems, warnings);
+    let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
+    sink(&options, tree, problems);
+    let format = super::stations::format(&written.format, tree, problems);
+    let limits = limits(&written.buffer, tree, problems);
+    let source = source(name, written.source, written.spool, tree, problems);
+    Some(PipelineSpec {
+        name: name.to_owned(),
+        source,
+        format: format?,
+        prefix: prefix_built?,
+        error_prefix: error_prefix?,
+        limits,
+        way,
+        templates: (options.prefix.clone().unwrap_or_else(|| DEFAULT_PREFIX.into()), written.errors.prefix),
+        compression,
+        sink: options,
+    })
+}
+
+fn way(source: &Source, format: &encode::Options, sink: &crate::sink::Options, tree: &Tree) -> String {
+    let source = match source {
+        Source::Demo(_) => "demo".to_owned(),
+        Source::File(options) => {
+            format!("file {}", tree.as_written(&["source", "file", "path"], &options.path.join(", ")))
+        }
+        Source::Firehose(from) => {
+            format!("firehose {}", tree.as_written(&["source", "firehose", "stream"], &from.stream))
+        }
+        Source::Http(from) => format!("http {}", tree.as_written(&["source", "http", "stream"], &from.stream)),
+        Source::Stdin(_) => "stdin".to_owned(),
+    };
+    let format = match format {
+        encode::Options::Lines(_) => "lines",
+        encode::Options::Parquet(_) => "parquet",
+    };
+    format!("{source} -> {format} -> {}", tree.as_written(&["sink", "object_store", "url"], &sink.url))
+}
+
+fn firehose_compression(format: &encode::Options) -> &'static str {
+    use encode::compress::Compression;
+    let encode::Options::Lines(lines) = format else { return "UNCOMPRESSED" };
+    match lines.compression {
+        Compression::Gzip(_) => "GZIP",
+        Compression::Snappy => "Snappy",
+        Compression::HadoopSnappy => "HADOOP_SNAPPY",
+        // Firehose has no word for zstd.
+        Compression::None | Compression::Zstd(_) => "UNCOMPRESSED",
+    }
+}
+
+fn limits(buffer: &Buffer, tree: &Tree, problems: &mut Problems) -> Limits {
+    within(tree, problems, "buffer.size", buffer.size, BUFFER_SIZE_MIN, BUFFER_SIZE_MAX);
+    within(tree, problems, "buffer.interval", buffer.interval, BUFFER_INTERVAL_MIN, BUFFER_INTERVAL_MAX);
+    Limits { size_bytes: buffer.size.bytes(), interval: buffer.interval.duration() }
+}
+
+fn source(name: &str, source: Source, spool: Option<Spool>, tree: &Tree, problems: &mut Problems) -> SourceSpec {
+    let word = source.word();
+    let (fed_by, stream) = match source {
+        Source::Demo(options) => return no_stream(SourceSpec::Demo(options), word, spool, tree, problems),
+        Source::File(options) => {
+            super::stations::file(&options, tree, problems);
+            return no_stream(SourceSpec::File(options), word, spool, tree, problems);
+        }
+        Source::Firehose(stream) => (FedBy::Firehose, stream.stream),
+        Source::Http(stream) => (FedBy::Http, stream.stream),
+        Source::Stdin(_) => (FedBy::Stdin, name.to_owned()),
+    };
+    let clean = stream.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    // `.` and `..` would fit AWS's pattern, and are folders.
+    if !(1..=STREAM_NAME_LEN_MAX).contains(&stream.len()) || !clean || matches!(stream.as_str(), "." | "..") {
+        let message = format!("`source.{word}.stream`: `{}` is no name for a stream", shown(&stream));
+        let hint = Some("write 1 to 64 of `a-z A-Z 0-9 _ . -`".into());
+        problems.push(tree.place(&format!("source.{word}.stream")), message, hint);
+    }
+    let spool = spool.unwrap_or_default();
+    within(tree, problems, "spool.size", spool.size, SPOOL_SIZE_MIN, SPOOL_SIZE_MAX);
+    within(tree, problems, "spool.once_window", spool.once_window, ONCE_WINDOW_MIN, ONCE_WINDOW_MAX);
+    SourceSpec::Stream(StreamSpec {
+        name: stream,
+        fed_by,
+        spool_bytes_max: spool.size.bytes(),
+        once_window: spool.once_window.duration(),
+    })
+}
+
+fn no_stream(source: SourceSpec, word: &str, spool: Option<Spool>, tree: &Tree, problems: &mut Problems) -> SourceSpec {
+    // The source may be a stand-in for a wrong one that has a spool.
+    if spool.is_some() && tree.is_sound(&["source"]) {
+        let message = format!("the source `{word}` has no spool");
+        problems.push(tree.place_of_key(&["spool"]), message, Some("remove `spool`".into()));
+    }
+    source
+}
+
+/// A value within its bounds, both included.
+fn within<T: PartialOrd + fmt::Display>(tree: &Tree, problems: &mut Problems, way: &str, value: T, min: T, max: T) {
+    if value < min || value > max {
+        problems.push(tree.place(way), format!("`{way}`: expected {min} to {max}, found {value}"), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! Settings of the whole process: flags of `hydrant run` and an optional `hydrant.yaml`; flags win.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::environment::{self, Environment};
+use super::problem::{Place, Problems};
+use super::tree::Tree;
+use super::{files, read, warn_of_literal_secrets, yaml};
+use crate::receive::{self, Auth, Key, check_exposure};
+use crate::secret::Secret;
+use crate::spool::OnCorruption;
+use crate::units::Size;
+
+/// Where data is received, unless told otherwise.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:4573";
+
+/// Where health and metrics are served, unless told otherwise.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:4574";
+
+/// Bounds and default of the process's budget for bytes in flight.
+pub const MEMORY_MIN: Size = Size::from_mib(64);
+pub const MEMORY_MAX: Size = Size::from_gib(1024);
+pub const MEMORY_DEFAULT: Size = Size::from_mib(512);
+
+/// The process as it will run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The state folder: spools, outboxes, checkpoints.
+    pub state: PathBuf,
+    /// Where data is received.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+    /// Bytes in flight in the whole process.
+    pub memory_budget_bytes: u64,
+    /// Whether anybody may send, signed or not.
+    pub anonymous: bool,
+    /// 12 digits, for the ARNs in answers.
+    pub account: String,
+    /// For the ARNs in answers, such as `us-east-1`.
+    pub region: String,
+    /// Who may send; empty: see `anonymous`, and nobody from afar.
+    pub credentials: Vec<Credential>,
+    /// Stop when bounded sources have ended and all is delivered.
+    pub once: bool,
+    /// What to do about durable records that the disk does not give back.
+    pub on_corruption: OnCorruption,
+    pub log: Log,
+}
+
+impl Settings {
+    /// Whom the doors let in.
+    pub fn auth(&self) -> Auth {
+        if self.credentials.is_empty() {
+            return Auth::Anonymous;
+        }
+        let key = |credential: &Credential| Key {
+            id: credential.access_key_id.clone(),
+            secret: credential.secret.expose().to_owned(),
+            streams: credential.streams.clone(),
+        };
+        Auth::Keys(self.credentials.iter().map(key).collect())
+    }
+
+    /// How the doors are kept.
+    pub fn doors(&self) -> receive::Options {
+        receive::Options {
+            auth: self.auth(),
+            account_id: self.account.clone(),
+            region: self.region.clone(),
+            limits: receive::Limits::default(),
+        }
+    }
+}
+
+/// An access key and what it may do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credential {
+    pub access_key_id: String,
+    pub secret: Secret,
+    /// The streams that it may write to; `None`: all.
+    pub streams: Option<BTreeSet<String>>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub format: Option<LogFormat>,
+    /// A filter such as `info` or `hydrant=debug`.
+    pub level: Option<String>,
+}
+
+/// For whom to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// What was given as flags.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub state: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub memory: Option<Size>,
+    pub anonymous: bool,
+    pub once: bool,
+    pub log: Option<LogFormat>,
+    pub log_level: Option<String>,
+}
+
+/// A `hydrant.yaml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WrittenSettings {
+    state: Option<PathBuf>,
+    listen: Option<String>,
+    admin: Option<String>,
+    memory: Option<Size>,
+    anonymous: bool,
+    account: Option<String>,
+    region: Option<String>,
+    on_corruption: OnCorruption,
+    credentials: Vec<WrittenCredential>,
+    log: Option<LogFormat>,
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCredential {
+    access_key_id: String,
+    secret: Secret,
+    streams: Option<BTreeSet<String>>,
+}
+
+/// The settings, and warnings about them; else everything that is wrong. Blocks on reading files.
+pub fn settings(flags: Flags, environment: &Environment) -> Result<(Settings, Problems), Problems> {
+    let (mut problems, mut warnings) = (Problems::new(), Problems::new());
+    let mut tree = None;
+    let mut written = WrittenSettings::default();
+    if let Some(path) = &flags.config {
+        tree = files::read(path, &mut problems).and_then(|file| yaml::parse(file, &mut problems));
+        if let Some(tree) = &mut tree {
+            environment::resolve(tree, environment, &mut problems);
+            let reading = read::read(tree, environment, &[], &mut problems);
+            warn_of_literal_secrets(reading.literal_secrets, &mut warnings);
+            written = reading.value.unwrap_or_default();
+        }
+    }
+    let settings = Judge { tree: tree.as_ref(), problems: &mut problems }.judge(flags, written, environment);
+    problems.or(Some((settings, warnings)))
+}
+
+/// Judges what was written; without a file it says that of flags.
+struct Judge<'a> {
+    tree: Option<&'a Tree>,
+    problems: &'a mut Problems,
+}
+
+impl Judge<'_> {
+    fn judge(&mut self, flags: Flags, written: WrittenSettings, environment: &Environment) -> Settings {
+        let listen = self.address("listen", flags.listen, written.listen, LISTEN_DEFAULT);
+        let admin = self.address("admin", flags.admin, written.admin, ADMIN_DEFAULT);
+        let memory = flags.memory.or(written.memory).unwrap_or(MEMORY_DEFAULT);
+        if memory < MEMORY_MIN || memory > MEMORY_MAX {
+            let message = format!("`memory`: expected {MEMORY_MIN} to {MEMORY_MAX}, found {memory}");
+            self.problem(flags.memory.is_some(), "memory", message, None);
+        }
+        let account = written.account.unwrap_or_else(|| "000000000000".into());
+        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+            self.problem(false, "account", "`account`: expected 12 digits".into(), None);
+        }
+        let region = written.region.unwrap_or_else(|| "us-east-1".into());
+        if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            self.problem(false, "region", "`region`: expected a name such as `us-east-1`".into(), None);
+        }
+        let anonymous = flags.anonymous || written.anonymous;
+        let credentials = self.credentials(written.credentials);
+        if anonymous && !credentials.is_empty() {
+            let message = "`anonymous`: everybody is let in, and credentials are configured as well".into();
+            self.problem(flags.anonymous, "anonymous", message, Some("remove one of them".into()));
+        }
+        let listen_by_flag = flags.listen.is_some();
+        let settings = Settings {
+            state: flags.state.or(written.state).unwrap_or_else(|| state_default(environment)),
+            listen,
+            admin,
+            memory_budget_bytes: memory.bytes(),
+            anonymous,
+            account,
+            region,
+            credentials,
+            once: flags.once,
+            on_corruption: written.on_corruption,
+            log: Log { format: flags.log.or(written.log), level: flags.log_level.or(written.log_level) },
+        };
+        if let Err(problem) = check_exposure(settings.listen, &settings.auth(), anonymous) {
+            self.problem(listen_by_flag, "listen", format!("`listen`: {problem}"), None);
+        }
+        settings
+    }
+
+    fn problem(&mut self, by_flag: bool, key: &str, message: String, hint: Option<String>) {
+        let place = match self.tree.filter(|_| !by_flag) {
+            Some(tree) => tree.place(key),
+            None => Place::file(format!("--{key}")),
+        };
+        self.problems.push(place, message, hint);
+    }
+
+    fn address(&mut self, key: &str, flag: Option<SocketAddr>, written: Option<String>, default: &str) -> SocketAddr {
+        let text = written.unwrap_or_else(|| default.to_owned());
+        let unspecified = || SocketAddr::from(([127, 0, 0, 1], 0));
+        flag.unwrap_or_else(|| match text.parse() {
+            Ok(address) => address,
+            Err(_) => {
+                let message = format!("`{key}`: expected an address such as `{default}`, found `{text}`");
+                self.problem(false, key, message, None);
+                unspecified()
+            }
+        })
+    }
+
+    fn credentials(&mut self, written: Vec<WrittenCredential>) -> Vec<Credential> {
+        let mut seen = BTreeSet::new();
+        let mut credentials = Vec::new();
+        for (index, WrittenCredential { access_key_id, secret, streams }) in written.into_iter().enumerate() {
+            let way = format!("credentials.{index}.access_key_id");
+            if access_key_id.is_empty() || access_key_id.contains(['/', ':', ',', '=']) || access_key_id.contains(' ') {
+                let message = "`access_key_id`: expected a text without `/`, `:`, `,`, `=` and spaces".into();
+                self.problem(false, &way, message, None);
+            }
+            if !seen.insert(access_key_id.clone()) {
+                let message = format!("the access key `{access_key_id}` stands here twice");
+                self.problem(false, &way, message, Some("remove one of them".into()));
+            }
+            if secret.expose().is_empty() {
+                self.problem(false, &format!("credentials.{index}.secret"), "the secret is empty".into(), None);
+            }
+            credentials.push(Credential { access_key_id, secret, streams });
+        }
+        credentials
+    }
+}
+
+/// `$STATE_DIRECTORY`, which systemd sets (the first of it, if several), else `./data/state`.
+fn state_default(environment: &Environment) -> PathBuf {
+    match environment.get("STATE_DIRECTORY") {
+        Ok(folders) if !folders.is_empty() => folders.split(':').next().unwrap_or_default().into(),
+        _ => "data/state".into(),
+    }
+}

@@ -1,0 +1,143 @@
+//! Asks each station whether its options can run, and gives its answer the place in the file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::environment::is_reference;
+use super::problem::{Place, Problems};
+use super::tree::Tree;
+use crate::encode::{self, Format};
+use crate::error::Fault;
+use crate::naming::{
+    self, DEFAULT_PREFIX, ErrorPrefix, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
+};
+use crate::sink::{self, Text};
+use crate::source::file;
+
+const SINK: &str = "sink.object_store";
+
+/// The zone of both prefixes; UTC where none or a wrong one is written.
+pub(super) fn time_zone(options: &sink::Options, tree: &Tree, problems: &mut Problems) -> TimeZone {
+    let Some(name) = &options.time_zone else { return TimeZone::UTC };
+    naming::time_zone(name).unwrap_or_else(|message| {
+        problems.push(tree.place(&format!("{SINK}.time_zone")), message, None);
+        TimeZone::UTC
+    })
+}
+
+/// The prefix of objects.
+pub(super) fn prefix(
+    options: &sink::Options,
+    zone: &TimeZone,
+    tree: &Tree,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Option<Prefix> {
+    let place = tree.place(&format!("{SINK}.prefix"));
+    let keys = partition_keys(options.partition_keys.as_ref(), tree, problems)?;
+    match Prefix::parse(options.prefix.as_deref().unwrap_or(DEFAULT_PREFIX), zone, &keys) {
+        Ok(prefix) => {
+            warn(&place, prefix.warnings(), warnings);
+            Some(prefix)
+        }
+        Err(error) => template_problem(&place, &format!("{SINK}.prefix"), error, problems),
+    }
+}
+
+fn partition_keys(
+    options: Option<&PartitionKeysOptions>,
+    tree: &Tree,
+    problems: &mut Problems,
+) -> Option<PartitionKeys> {
+    let Some(options) = options else { return Some(PartitionKeys::default()) };
+    let way = format!("{SINK}.partition_keys");
+    if let PartitionKeysOptions::Map(keys) = options {
+        let mut wrong = false;
+        for (name, path) in keys {
+            let one = PartitionKeysOptions::Map(BTreeMap::from([(name.clone(), path.clone())]));
+            if let Err(error) = PartitionKeys::new(&one) {
+                wrong = true;
+                let place = tree.place_of(&["sink", "object_store", "partition_keys", name]);
+                let _: Option<()> = template_problem(&place, &way, error, problems);
+            }
+        }
+        if wrong {
+            return None;
+        }
+    }
+    match PartitionKeys::new(options) {
+        Ok(keys) => Some(keys),
+        Err(error) => template_problem(&tree.place(&way), &way, error, problems),
+    }
+}
+
+/// The prefix of error objects.
+pub(super) fn error_prefix(
+    text: &str,
+    zone: &TimeZone,
+    tree: &Tree,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Option<ErrorPrefix> {
+    let place = tree.place("errors.prefix");
+    match ErrorPrefix::parse(text, zone) {
+        Ok(prefix) => {
+            warn(&place, prefix.warnings(), warnings);
+            Some(prefix)
+        }
+        Err(error) => template_problem(&place, "errors.prefix", error, problems),
+    }
+}
+
+fn template_problem<T>(place: &Place, way: &str, error: TemplateError, problems: &mut Problems) -> Option<T> {
+    problems.push(place.at(error.offset, 1), format!("`{way}`: {}", error.message), error.hint);
+    None
+}
+
+fn warn(place: &Place, texts: &[String], warnings: &mut Problems) {
+    for text in texts {
+        warnings.push(place.clone(), format!("warning: {text}"), None);
+    }
+}
+
+/// Everything about the sink that can be known without asking it.
+pub(super) fn sink(options: &sink::Options, tree: &Tree, problems: &mut Problems) {
+    let Err(error) = options.check() else { return };
+    let place = match error.key.strip_prefix("options.") {
+        Some(name) => tree.place_of_key(&["sink", "object_store", "options", name]),
+        None => tree.place(&format!("{SINK}.{}", error.key)),
+    };
+    let message = without_secrets(&error.message, options, tree);
+    let hint = error.hint.map(|hint| without_secrets(&hint, options, tree));
+    problems.push(place, format!("`{SINK}.{}`: {message}", error.key), hint);
+}
+
+/// A message of a store without the values that are not to be shown: stores repeat what they do not understand.
+fn without_secrets(message: &str, options: &sink::Options, tree: &Tree) -> String {
+    let mut message = message.to_owned();
+    for (name, Text(value)) in &options.options {
+        let place = tree.place_of(&["sink", "object_store", "options", name]);
+        let by_reference = tree.text_of(&["sink", "object_store", "options", name]).is_some_and(is_reference);
+        if !value.is_empty() && (place.hidden() || by_reference) {
+            message = message.replace(value, "***");
+        }
+    }
+    message
+}
+
+/// The format.
+pub(super) fn format(options: &encode::Options, tree: &Tree, problems: &mut Problems) -> Option<Arc<dyn Format>> {
+    let way = match options {
+        encode::Options::Lines(_) => "format.lines",
+        encode::Options::Parquet(_) => "format.parquet",
+    };
+    let built = options.build();
+    built.map_err(|error| problems.push(tree.place(way), format!("`{way}`: {error:#}"), None)).ok()
+}
+
+/// The file source.
+pub(super) fn file(options: &file::Options, tree: &Tree, problems: &mut Problems) {
+    if let Err(Fault { error, .. }) = options.check() {
+        problems.push(tree.place("source.file.path"), format!("{error:#}"), None);
+    }
+}
