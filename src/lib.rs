@@ -25,7 +25,7 @@ pub mod sink;
 pub mod source;
 pub mod transform;
 
-// error objects, of what transforms and formats set aside
+// what transforms and formats set aside
 pub mod rejected;
 
 // floor 2: logs and cuts
@@ -39,7 +39,9 @@ pub mod receive;
 // floor 4: the house
 pub mod config;
 pub mod status;
-// pub mod daemon;
+
+// its running
+pub mod daemon;
 
 // floor 5: the commands
 pub mod cli;

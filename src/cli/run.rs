@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Exit, complain, log};
 use crate::config::{self, Environment, Flags, LogFormat, Problems};
+use crate::daemon;
 use crate::error::Blame;
 use crate::units::Size;
 
@@ -98,15 +99,5 @@ pub fn run(arguments: Arguments) -> Exit {
                 _ => Exit::Failed,
             }
         }
-    }
-}
-
-/// Stands here until `crate::daemon` is merged.
-mod daemon {
-    use crate::config::{PipelineSpec, Settings};
-    use crate::error::{Blame, Fault};
-
-    pub async fn run(_settings: Settings, _pipelines: Vec<PipelineSpec>) -> Result<(), Fault> {
-        Err(Fault::new(Blame::Bug, "the daemon is being written"))
     }
 }

@@ -145,9 +145,7 @@ async fn way(
     let dir = settings.state.join("pipelines").join(&spec.name);
     let source: Box<dyn Source> = match &spec.source {
         SourceSpec::Demo(options) => Box::new(DemoSource::open(&ground, &dir.join("demo"), options, settings.once)?),
-        SourceSpec::File(options) => {
-            Box::new(FileSource::open(&ground, &dir.join("files"), options, settings.once)?)
-        }
+        SourceSpec::File(options) => Box::new(FileSource::open(&ground, &dir.join("files"), options, settings.once)?),
         SourceSpec::Stream(wanted) => match streams.get(&wanted.name) {
             Some(stream) => Box::new(stream.source(&spec.name)),
             None => return Err(Fault::new(Blame::Bug, format!("stream {} was not opened", wanted.name))),

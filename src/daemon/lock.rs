@@ -33,9 +33,9 @@ fn lock(state: &Path) -> anyhow::Result<StateLock> {
     })?;
     let path = state.join("LOCK");
     let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(|error| {
-            anyhow!("{}: {error}\nhint: name a folder that can be written with --state DIR", path.display())
-        })?;
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(
+            |error| anyhow!("{}: {error}\nhint: name a folder that can be written with --state DIR", path.display()),
+        )?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
