@@ -43,6 +43,10 @@ SCHEMA = {
     "anything": "json",
 }
 
+# The column that keeps the keys that no column is declared for, as one JSON text.
+REST = "_rest"
+COLUMNS = {**SCHEMA, REST: "json"}
+
 TEXTS = [
     "", "plain", "Grüße, 世界", "quote \" backslash \\ slash / tab \t newline \n", "\u0000 null byte", "😀 beyond the BMP",
     "null", "\u2028", "x" * 5000,
@@ -70,6 +74,10 @@ def record(number, rng):
             row[name] = sent[name] = None
         else:
             row[name], sent[name] = value(type_text, rng)
+    row[REST] = None
+    if rng.random() < 0.2:
+        sent["undeclared"] = rng.choice([7, "x", {"deep": [None, "ü"]}])
+        row[REST] = {"undeclared": sent["undeclared"]}
     keys = list(sent)
     if rng.random() < 0.3:
         rng.shuffle(keys)
@@ -210,13 +218,13 @@ def canonical(inner, kind=None):
 
 
 def canonical_row(row):
-    return {name: canonical(row[name], kind) for name, kind in SCHEMA.items()}
+    return {name: canonical(row[name], kind) for name, kind in COLUMNS.items()}
 
 
 def expected_row(row):
     return {
         name: ("json", canonical(row[name])) if kind == "json" and row[name] is not None else canonical(row[name])
-        for name, kind in SCHEMA.items()
+        for name, kind in COLUMNS.items()
     }
 
 

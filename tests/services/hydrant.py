@@ -139,5 +139,5 @@ def free_port():
 
 
 def die_with_parent():
-    """Asks the kernel to kill this process when the test run dies (prctl PR_SET_PDEATHSIG)."""
+    """Asks the kernel to kill this process when the thread that started it ends (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)

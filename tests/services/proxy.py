@@ -7,8 +7,7 @@ import threading
 class Proxy:
     """Forwards requests; of the next `answers_lost` it waits for the answer, keeps it in `lost`, and hangs up instead.
 
-    `before_loss`, if set, is called once in place of reading that answer's connection on: after the answer was read and
-    before the client is hung up on.
+    `before_loss`, if set, is called after such an answer was read and before the client is hung up on.
     """
 
     def __init__(self, to_port, answers_lost=0):

@@ -39,11 +39,11 @@ def compare(rows, expected, reader):
     assert [row["id"] for row in rows] == [row["id"] for row in expected], f"{reader}: each record once"
     different = []
     for row, expect in zip(rows, expected, strict=True):
-        assert list(row) == list(every_type.SCHEMA), f"{reader}: the columns as declared"
+        assert list(row) == list(every_type.COLUMNS), f"{reader}: the columns as declared"
         got, want = every_type.canonical_row(row), every_type.expected_row(expect)
         different += [
             f"{reader}: record {expect['id']}, {name} {kind}: {got[name]!r}, not {want[name]!r}"
-            for name, kind in every_type.SCHEMA.items()
+            for name, kind in every_type.COLUMNS.items()
             if got[name] != want[name]
         ]
     assert not different, f"{len(different)} values differ:\n" + "\n".join(different[:20])

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
@@ -181,16 +182,22 @@ def test_a_retry_of_the_sdk_after_a_lost_answer_is_stored_once(clicks, lake):
 
 
 def test_a_retry_of_the_sdk_across_a_kill_is_stored_once(clicks, lake):
-    with Proxy(clicks.listen, answers_lost=1) as proxy:
+    answered, restarted = threading.Event(), threading.Event()
 
-        def killed_before_the_answer():
-            clicks.kill()
-            clicks.start()
+    def wait_for_the_restart():
+        answered.set()
+        restarted.wait(60)
 
-        proxy.before_loss = killed_before_the_answer
+    with Proxy(clicks.listen, answers_lost=1) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.before_loss = wait_for_the_restart
         client = clicks.firehose(port=proxy.port, retries={"mode": "standard", "max_attempts": 3})
-        ids = put_batch(client, [b"survivor %d" % n for n in range(100)])
-        assert ids[0].encode() in proxy.lost[0]
+        putting = pool.submit(put_batch, client, [b"survivor %d" % n for n in range(100)])
+        assert answered.wait(60)
+        clicks.kill()
+        clicks.start()
+        restarted.set()
+        ids = putting.result()
+        assert proxy.requests == 2 and ids[0].encode() in proxy.lost[0]
     await_that(lambda: len(lake.lines()) >= 100, "all is delivered")
     clicks.stop()
     assert sorted(lake.lines()) == sorted(b"survivor %d" % n for n in range(100))
