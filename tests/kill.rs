@@ -1,6 +1,6 @@
 //! The kill test: the real binary under SIGKILL, fed by real HTTP clients and a growing file, then counted record by record.
 //!
-//! `cargo test --release --test kill -- --kills 30 --seed 7`
+//! `cargo test --release --test kill -- --kills 30 --seed 7` (HYDRANT=/path/to/hydrant kills a binary that exists)
 //!
 //! Two pipelines run in one daemon: a stream (Firehose and HTTP clients) to gzip lines, and a followed, rotated file to
 //! Parquet. The daemon is killed at seeded moments, during start-up too, mostly by SIGKILL and sometimes by SIGTERM, and

@@ -53,7 +53,8 @@ impl Delivered {
         let answered = feed.all().into_iter().filter(|request| request.answered);
         let file = record::id(record::FILE, 0);
         let ranges = answered.map(|request| request.first..request.first + request.records);
-        ranges.chain([file..file + feed.file_lines()]).flatten().filter(|id| !self.times.contains_key(id)).count() as u64
+        ranges.chain([file..file + feed.file_lines()]).flatten().filter(|id| !self.times.contains_key(id)).count()
+            as u64
     }
 
     /// The counts, or everything that is wrong.
@@ -68,7 +69,12 @@ impl Delivered {
             if request.answered {
                 answered += request.records;
                 if there < request.records {
-                    missing.push(format!("{} of the {} records from {}", request.records - there, request.records, request.first));
+                    missing.push(format!(
+                        "{} of the {} records from {}",
+                        request.records - there,
+                        request.records,
+                        request.first
+                    ));
                 }
             } else {
                 (unanswered, kept) = (unanswered + 1, kept + u64::from(there > 0));

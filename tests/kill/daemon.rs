@@ -1,5 +1,6 @@
 //! The real binary: its folder, its start, and the ways it is made to stop.
 
+use std::env;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -63,7 +64,8 @@ impl Home {
     /// Starts the daemon on the same state as before; it may not be ready yet.
     pub fn start(&self) -> Daemon {
         let log = File::options().append(true).create(true).open(self.path().join("log")).expect("a log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
+        let binary = env::var_os("HYDRANT").unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into());
+        let child = Command::new(binary)
             .arg("run")
             .arg(self.path().join("pipelines"))
             .arg("--state")

@@ -56,7 +56,8 @@ impl Feed {
     pub fn client(&self, writer: u64, port: u16, rng: &mut Rng) {
         let (mut client, mut number) = (Client::new(port), 0);
         while !self.is_stopped() {
-            let request = Request { first: record::id(writer, number), records: 1 + rng.below(RECORDS_MAX), answered: false };
+            let request =
+                Request { first: record::id(writer, number), records: 1 + rng.below(RECORDS_MAX), answered: false };
             number += request.records;
             let at = self.sent(request.clone());
             let attempts = if writer % 2 == 0 { 1 } else { u32::MAX };
@@ -158,7 +159,9 @@ impl Feed {
                 let ids = answer.matches("\"RecordId\"").count() as u64;
                 if ids == request.records { Attempt::Answered } else { self.fault("PutRecordBatch", (200, answer)) }
             }
-            Ok((200, answer)) if answer.contains(&format!("\"FailedPutCount\":{}", request.records)) => Attempt::Throttled,
+            Ok((200, answer)) if answer.contains(&format!("\"FailedPutCount\":{}", request.records)) => {
+                Attempt::Throttled
+            }
             Ok((500 | 503, answer)) if answer.contains("ServiceUnavailableException") => Attempt::Throttled,
             Ok(other) => self.fault("PutRecordBatch", other),
             Err(_) => Attempt::Lost,
