@@ -101,7 +101,7 @@ def by_duckdb(data, folder):
     script = (
         "import duckdb, resource, sys, time\n"
         "db = duckdb.connect()\n"
-        "db.execute('SET threads = 1')\n"
+        "db.execute('SET threads = 1; SET enable_progress_bar = false')\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "print(usage.ru_utime + usage.ru_stime, time.monotonic(), flush=True)\n"
         "db.execute(sys.argv[1])\n"
