@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     let mut feeding = JoinSet::new();
-    for stream in built.stdin {
+    if let Some(stream) = built.stdin {
         let (clock, stop) = (house.ground.clock.clone(), stop.clone());
         feeding.spawn(async move {
             match receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await {

@@ -221,6 +221,7 @@ async fn fill_from(
 async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
     let puts = (0..sealed.objects().len()).map(|object| way.put(&sealed, object));
     stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
+    way.say_delivered(&sealed);
     let passed = off_async(|| {
         let passed = way.checkpoint.advance(&sealed.range().clone(), (sealed, room))?;
         for (range, _) in &passed {
@@ -268,8 +269,18 @@ impl Way {
         sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
         self.metrics.delivered(object.rows, object.len);
         let at = sink.location(&object.name);
-        tracing::info!(pipeline = self.name, rows = object.rows, bytes = object.len, object = at, "delivered");
+        tracing::debug!(pipeline = self.name, rows = object.rows, bytes = object.len, object = at, "delivered");
         Ok(())
+    }
+
+    /// One line for a kept promise: how much, and where its first object is.
+    fn say_delivered(&self, sealed: &Sealed) {
+        let (objects, first) = (sealed.objects(), sealed.objects().first());
+        let rows: u64 = objects.iter().map(|object| object.rows).sum();
+        let bytes: u64 = objects.iter().map(|object| object.len).sum();
+        let location = |name: &str| self.sinks.get(sealed.sink()).map(|sink| sink.location(name));
+        let first = first.and_then(|object| location(&object.name));
+        tracing::info!(pipeline = self.name, rows, bytes, objects = objects.len(), first, "delivered");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::metrics::Progress;
 use crate::outbox::Outbox;
 use crate::pipeline::{OutboxRoom, Promised, Way};
 use crate::position::{Position, Shard};
-use crate::receive::{self, Door, Doors};
+use crate::receive::{Door, Doors};
 use crate::sink::ObjectSink;
 use crate::source::Source;
 use crate::source::demo::DemoSource;

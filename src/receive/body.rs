@@ -88,7 +88,7 @@ impl Held {
     pub async fn grow(&mut self, bytes: usize, wait: Duration) -> Result<(), BodyError> {
         let Some(more) = self.missing(bytes) else { return Ok(()) };
         match timeout(wait, self.budget.clone().acquire_many_owned(more)).await {
-            Ok(Ok(permit)) => Ok(self.add(permit)),
+            Ok(Ok(permit)) => self.add(permit),
             Ok(Err(_)) | Err(_) => Err(BodyError::NoRoom),
         }
     }
@@ -97,7 +97,7 @@ impl Held {
     pub fn try_grow(&mut self, bytes: usize) -> Result<(), BodyError> {
         let Some(more) = self.missing(bytes) else { return Ok(()) };
         match self.budget.clone().try_acquire_many_owned(more) {
-            Ok(permit) => Ok(self.add(permit)),
+            Ok(permit) => self.add(permit),
             Err(_) => Err(BodyError::NoRoom),
         }
     }
@@ -107,12 +107,13 @@ impl Held {
         (more > 0).then(|| u32::try_from(more).unwrap_or(u32::MAX))
     }
 
-    fn add(&mut self, permit: OwnedSemaphorePermit) {
+    fn add(&mut self, permit: OwnedSemaphorePermit) -> Result<(), BodyError> {
         self.permits += permit.num_permits();
         match &mut self.permit {
             Some(held) => held.merge(permit),
             none => *none = Some(permit),
         }
+        Ok(())
     }
 }
 

@@ -1,42 +1,111 @@
 //! Patience: how long a connection may stay silent, dribble or refuse to read, before it is closed.
 //!
 //! hyper's own header timer also runs between requests, so it cannot tell a slow header (10 s) from an idle
-//! connection (75 s), does not run before the first byte, and not on HTTP/2. This wrapper of the socket knows only
-//! two things, which is enough: how many requests are being answered, and when bytes came.
+//! connection (75 s), does not run before the first byte, and not on HTTP/2. Here the socket and the service tell a
+//! [`Pace`] what they see, and [`Pace::watch`] ends the connection when a deadline passes.
 //!
 //! ```text
-//! connected ─ silence: header time ─► first byte ─ header time ─► requests in flight ─ (body limits) ─► answered ─ idle time ─┐
-//!                                         ▲──────────────────────────── next request ──────────────────────────────────────────┘
+//! connected ─ header time ─► headers complete ─ (body limits, append) ─► answered ─ idle time ─► first byte ─ header time ─┐
+//!                                   ▲──────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::Limits;
 
-/// What the connection's service tells its socket.
-#[derive(Debug, Default)]
+/// What is known about a connection's client, and until when it has to do something.
 pub struct Pace {
-    in_flight: AtomicU32,
-    begun: AtomicU32,
-    http2: AtomicBool,
+    header_time_max: Duration,
+    idle_time_max: Duration,
+    write_time_max: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    in_flight: u32,
+    http2: bool,
+    /// A header is on its way.
+    dribbling: bool,
+    /// Outside any request: until when a header must be complete, or begin.
+    read_until: Option<Instant>,
+    /// While the socket takes no bytes: until when it must.
+    write_until: Option<Instant>,
 }
 
 impl Pace {
+    /// Of a connection that was just accepted: its first header is due.
+    pub fn new(limits: &Limits) -> Arc<Pace> {
+        let &Limits { header_time_max, idle_time_max, write_time_max, .. } = limits;
+        let read_until = Some(Instant::now() + header_time_max);
+        let state = State { in_flight: 0, http2: false, dribbling: true, read_until, write_until: None };
+        Arc::new(Pace { header_time_max, idle_time_max, write_time_max, state: Mutex::new(state) })
+    }
+
     /// A request's headers are complete; it is in flight until the guard is dropped.
     pub fn begin(self: &Arc<Pace>, http2: bool) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        self.http2.store(http2, Ordering::Relaxed);
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.http2 = http2;
+        state.dribbling = false;
+        state.read_until = None;
         InFlight(self.clone())
+    }
+
+    /// Drives `connection` to its end, which is `None` if its client was too slow. Cancel-safe.
+    ///
+    /// What moves a deadline also wakes the connection's task, so looking after each of its polls is enough.
+    pub async fn watch<F: Future>(&self, mut connection: Pin<&mut F>) -> Option<F::Output> {
+        let mut late = pin!(sleep_until(Instant::now()));
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            let Some(deadline) = self.deadline() else { return Poll::Pending };
+            if late.deadline() != deadline {
+                late.as_mut().reset(deadline);
+            }
+            late.as_mut().poll(cx).map(|()| None)
+        })
+        .await
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let State { read_until, write_until, .. } = *self.state();
+        match (read_until, write_until) {
+            (Some(read), Some(write)) => Some(read.min(write)),
+            (read, write) => read.or(write),
+        }
+    }
+
+    /// Bytes came. On HTTP/2 they may be pings and the like, which neither begin a header nor buy time.
+    fn came(&self) {
+        let mut state = self.state();
+        if state.in_flight == 0 && !state.dribbling && !state.http2 {
+            state.dribbling = true;
+            state.read_until = Some(Instant::now() + self.header_time_max);
+        }
+    }
+
+    /// A write was taken, or has to wait.
+    fn went(&self, taken: bool) {
+        let mut state = self.state();
+        state.write_until = match (taken, state.write_until) {
+            (true, _) => None,
+            (false, None) => Some(Instant::now() + self.write_time_max),
+            (false, waiting) => waiting,
+        };
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,99 +114,44 @@ pub struct InFlight(Arc<Pace>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.0.state();
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.read_until = Some(Instant::now() + self.0.idle_time_max);
+        }
     }
 }
 
-/// A socket whose reads and writes fail with `TimedOut` when the client is too slow.
-pub struct Patient<T> {
+/// A socket that tells its [`Pace`] when bytes come and go.
+pub struct Paced<T> {
     socket: T,
     pace: Arc<Pace>,
-    header_time_max: Duration,
-    idle_time_max: Duration,
-    write_time_max: Duration,
-    /// Requests begun when reading last looked; a change means that a header is complete.
-    begun: u32,
-    /// Whether bytes of an incomplete header have come.
-    dribbling: bool,
-    /// While reading waits outside any request: until when.
-    read_until: Option<Pin<Box<Sleep>>>,
-    /// While writing waits: until when.
-    write_until: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Patient<T> {
+impl<T> Paced<T> {
     /// Wraps a fresh connection.
-    pub fn new(socket: T, pace: Arc<Pace>, limits: &Limits) -> Patient<T> {
-        Patient {
-            socket,
-            pace,
-            header_time_max: limits.header_time_max,
-            idle_time_max: limits.idle_time_max,
-            write_time_max: limits.write_time_max,
-            begun: 0,
-            dribbling: false,
-            read_until: None,
-            write_until: None,
-        }
-    }
-
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let begun = self.pace.begun.load(Ordering::Relaxed);
-        if self.pace.in_flight.load(Ordering::Relaxed) > 0 || begun != self.begun {
-            self.begun = begun;
-            self.dribbling = false;
-            self.read_until = None;
-        }
-        if self.pace.in_flight.load(Ordering::Relaxed) > 0 {
-            return Poll::Pending; // the body has its own limits, and an append takes what it takes
-        }
-        let time_max = if self.dribbling || begun == 0 { self.header_time_max } else { self.idle_time_max };
-        let until = self.read_until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + time_max)));
-        ready!(until.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Bytes came. On HTTP/2 they may be pings and the like, which neither begin a header nor buy time.
-    fn got_bytes(&mut self) {
-        let waiting = self.pace.in_flight.load(Ordering::Relaxed) == 0;
-        if waiting && !self.dribbling && !self.pace.http2.load(Ordering::Relaxed) {
-            self.dribbling = true;
-            self.begun = self.pace.begun.load(Ordering::Relaxed);
-            self.read_until = Some(Box::pin(sleep_until(Instant::now() + self.header_time_max)));
-        }
-    }
-
-    fn poll_written<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
-        if written.is_ready() {
-            self.write_until = None;
-            return written;
-        }
-        let time_max = self.write_time_max;
-        let until = self.write_until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + time_max)));
-        ready!(until.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    pub fn new(socket: T, pace: Arc<Pace>) -> Paced<T> {
+        Paced { socket, pace }
     }
 }
 
-impl<T: Read + Unpin> Read for Patient<T> {
+impl<T: Read + Unpin> Read for Paced<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.socket).poll_read(cx, buffer) {
-            Poll::Ready(done) => {
-                this.got_bytes();
-                Poll::Ready(done)
-            }
-            Poll::Pending => this.poll_patience(cx),
+        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        if read.is_ready() {
+            this.pace.came();
         }
+        read
     }
 }
 
-impl<T: Write + Unpin> Write for Patient<T> {
+impl<T: Write + Unpin> Write for Paced<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
-        this.poll_written(cx, written)
+        this.pace.went(written.is_ready());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -159,6 +173,7 @@ impl<T: Write + Unpin> Write for Patient<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
-        this.poll_written(cx, written)
+        this.pace.went(written.is_ready());
+        written
     }
 }

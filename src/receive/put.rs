@@ -200,7 +200,7 @@ impl Members {
                 }
                 let text = scanner.text()?;
                 let base64 = text.decode().ok_or_else(|| not_base64(&at()))?;
-                self.payload(&base64, &at)?;
+                self.payload(&base64, at)?;
                 found = true;
             }
             more = next(scanner, b'}', "expected `,` or `}`")?;

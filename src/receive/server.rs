@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::patience::{Pace, Patient};
+use super::patience::{Pace, Paced};
 use super::{Doors, Reply, aws, http};
 
 /// Read and write buffer of an HTTP/1 connection; also what hyper itself allows a header.
@@ -76,8 +76,9 @@ async fn connection(socket: TcpStream, doors: Arc<Doors>, stop: CancellationToke
         tracing::debug!(%error, "connection lost");
         return;
     }
-    let pace = Arc::new(Pace::default());
-    let patient = Patient::new(TokioIo::new(socket), pace.clone(), doors.limits());
+    let pace = Pace::new(doors.limits());
+    let socket = Paced::new(TokioIo::new(socket), pace.clone());
+    let watch = pace.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = pace.begin(request.version() == Version::HTTP_2);
         let doors = doors.clone();
@@ -88,16 +89,18 @@ async fn connection(socket: TcpStream, doors: Arc<Doors>, stop: CancellationToke
         }
     });
     let builder = builder();
-    let mut connection = pin!(builder.serve_connection(patient, service));
+    let mut connection = pin!(builder.serve_connection(socket, service));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = watch.watch(connection.as_mut()) => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            watch.watch(connection.as_mut()).await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(error, "connection lost");
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(error, "connection lost"),
+        None => tracing::debug!("connection closed: its client was too slow"),
     }
 }
 

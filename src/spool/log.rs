@@ -177,6 +177,11 @@ impl Log {
         self.trim()
     }
 
+    /// Whether every reader has released all below `upto`; not, while there is no reader.
+    pub fn is_released(&self, upto: u64) -> bool {
+        lock(&self.readers).values().min().is_some_and(|released| *released >= upto)
+    }
+
     /// Removes the oldest segments that neither a reader nor the once window needs; never the one being written.
     pub fn trim(&self) -> Result<(), Fault> {
         let _one_at_a_time = lock(&self.trimming);

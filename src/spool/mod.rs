@@ -186,9 +186,10 @@ impl Stream {
     /// records or larger than [`APPEND_BYTES_MAX`]: receivers refuse both.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         assert!(!append.records.is_empty(), "a request has records");
-        assert!(frame::bytes_of(&append.records) <= frame::FRAME_BYTES_MAX, "receivers bound their requests");
+        let bytes = frame::bytes_of(&append.records);
+        assert!(bytes <= frame::FRAME_BYTES_MAX, "receivers bound their requests");
         let (answer, answered) = oneshot::channel();
-        if self.requests.send(Request { append, answer }).await.is_err() {
+        if self.requests.send(Request { append, bytes, answer }).await.is_err() {
             return Err(self.stopped());
         }
         let answer = answered.await.unwrap_or_else(|_| Err(self.stopped()));
@@ -259,8 +260,8 @@ impl Stream {
 /// Requests that may wait for the writer; their bytes are bounded by the receivers' budget.
 const REQUESTS_WAITING_MAX: usize = 1024;
 
-/// A group takes no further request from here on, in payload bytes and in requests.
-const GROUP_BYTES_MAX: u64 = 4 << 20;
+/// A group takes no further request from here on, in bytes of frames and in requests.
+const GROUP_BYTES_MAX: usize = 4 << 20;
 const GROUP_REQUESTS_MAX: usize = 1024;
 
 /// How often a stream without a segment (a full disk) tries to make one.
@@ -268,6 +269,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 struct Request {
     append: Append,
+    /// Of its frame.
+    bytes: usize,
     answer: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -322,8 +325,9 @@ impl Shell {
             let Some(first) = first else { break };
             let mut bytes = 0;
             let mut next = Some(first);
-            while let Some(Request { append, answer }) = next {
-                bytes += append.records.payload_bytes();
+            while let Some(request) = next {
+                let Request { append, bytes: frame_bytes, answer } = request;
+                bytes += frame_bytes;
                 group.push(append);
                 answers.push(answer);
                 let more = bytes < GROUP_BYTES_MAX && group.len() < GROUP_REQUESTS_MAX;

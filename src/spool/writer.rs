@@ -54,7 +54,6 @@ pub struct Writer {
     prepare_asked: u64,
     /// The group being encoded; kept for its memory.
     buffer: Vec<u8>,
-    dead: Option<String>,
 }
 
 /// The segment being written.
@@ -84,16 +83,8 @@ impl Writer {
     /// A writer that begins at `start`, with a segment of its own if the disk has room for one. Blocks.
     pub fn new(log: Arc<Log>, options: Options, start: Start) -> Writer {
         log.publish(start.rescued.as_ref().map_or(start.next, |rescued| rescued.base));
-        let mut writer = Writer {
-            log,
-            options,
-            start,
-            active: None,
-            prepared: None,
-            prepare_asked: 0,
-            buffer: Vec::new(),
-            dead: None,
-        };
+        let mut writer =
+            Writer { log, options, start, active: None, prepared: None, prepare_asked: 0, buffer: Vec::new() };
         writer.publish_once_floor();
         writer.begin();
         writer
@@ -101,7 +92,7 @@ impl Writer {
 
     /// Whether a segment to write to is missing, because the disk is full. At start, rescued records wait for it too.
     pub fn wants_segment(&self) -> bool {
-        self.active.is_none() && self.dead.is_none()
+        self.active.is_none() && self.log.failed.borrow().is_none()
     }
 
     /// Tries to make a segment if one is missing. Blocks.
@@ -116,7 +107,8 @@ impl Writer {
     /// Appends a group; one answer per request, in order. Blocks until the group is durable or refused as a whole.
     /// `now_ms` counts from the stream's opening and never jumps.
     pub fn commit(&mut self, group: &[Append], now_ms: u64) -> Vec<Result<Appended, AppendError>> {
-        if let Some(reason) = &self.dead {
+        // Also when a reader or a removal met the error: a disk that failed once is not trusted again.
+        if let Some((_, reason)) = &*self.log.failed.borrow() {
             return group.iter().map(|_| Err(AppendError::Stopped(reason.clone()))).collect();
         }
         self.start.once.expire(now_ms);
@@ -257,11 +249,15 @@ impl Writer {
         let fits = self.active.as_ref().is_some_and(|active| active.used + bytes <= active.allocated);
         let grows = if fits { 0 } else { HEADER_BYTES + bytes };
         let max = self.options.spool_bytes_max;
-        if self.log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max {
-            if let Err(fault) = self.log.trim() {
-                return Err(Refused::Failed(format!("{:#}", fault.error)));
+        let over = |log: &Log| log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max;
+        if over(&self.log) {
+            // A segment can go only when it is no longer written to: one large request must not block the stream.
+            let written = self.active.as_ref().is_some_and(|active| active.used > HEADER_BYTES);
+            if written && self.log.is_released(self.start.next) {
+                self.new_segment()?;
             }
-            if self.log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max {
+            self.log.trim().map_err(|fault| Refused::Failed(format!("{:#}", fault.error)))?;
+            if over(&self.log) {
                 return Err(Refused::Full);
             }
         }
@@ -344,9 +340,8 @@ impl Writer {
 
     fn die(&mut self, reason: String) {
         tracing::error!(stream = %self.log.name, %reason, "spool: stopped, nothing more is acknowledged");
-        self.log.fail(Blame::Disk, reason.clone());
+        self.log.fail(Blame::Disk, reason);
         self.active = None;
-        self.dead = Some(reason);
     }
 }
 

@@ -288,36 +288,66 @@ fn effects_of_a_life(plan: &Plan) -> u64 {
     world.fate.effects()
 }
 
-#[test]
-fn whoever_dies_at_any_durable_effect_loses_nothing_and_doubles_nothing() {
+/// Two deaths, at any two durable effects: the second life has other limits and another transform.
+fn two_deaths(first: Doom, second: Doom) -> Result<(), String> {
+    let seed = first.at * 1000 + second.at;
     let plan = base_plan();
-    let effects = effects_of_a_life(&plan);
-    assert!(effects > 80, "a life has only {effects} effects: the test has lost its point");
-    let mut histories = 0;
-    for first in 0..effects {
-        for death in [Death::Kill, Death::PowerLoss] {
-            for share in [Share::Nothing, Share::Part, Share::All] {
-                let (seed, second) = (first * 6 + histories % 6, 3 + (first * 7 + histories) % effects);
-                let mut world = World::new(Fate::new(seed, Rates::NONE, Some(Doom { at: first, death, share })));
-                let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
-                run_life(&world, &plan, seed, &mut next_id, &oracle);
-                let other = Limits { size_bytes: 300, interval: Duration::from_millis(300) };
-                let plan = Plan { limits: other, mark: 2, reject: 0, segment_bytes: 2 << 10, ..plan.clone() };
-                let death = if histories % 2 == 0 { Death::Kill } else { Death::PowerLoss };
-                world.restart(Some(Doom { at: second, death, share }));
-                run_life(&world, &plan, seed, &mut next_id, &oracle);
-                let plan = Plan { mark: 3, reject: 7, ..plan };
-                let settled = settle(&mut world, &plan, seed, &mut next_id, &oracle);
-                if let Err(broken) = settled {
-                    let story = world.fate.story();
-                    panic!("dying at effect {first} and {second} ({death:?}, {share:?}): {broken}\n{story}");
-                }
-                histories += 1;
-            }
-        }
-    }
-    println!("{histories} histories, two deaths each, at every one of {effects} durable effects");
+    let mut world = World::new(Fate::new(seed, Rates::NONE, Some(first)));
+    let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
+    run_life(&world, &plan, seed, &mut next_id, &oracle);
+    let limits = Limits { size_bytes: 300, interval: Duration::from_millis(300) };
+    let plan = Plan { limits, mark: 2, reject: 0, segment_bytes: 2 << 10, ..plan };
+    world.restart(Some(second));
+    run_life(&world, &plan, seed, &mut next_id, &oracle);
+    let plan = Plan { mark: 3, reject: 7, ..plan };
+    settle(&mut world, &plan, seed, &mut next_id, &oracle)
+        .map_err(|broken| format!("dying at {first:?}, then at {second:?}: {broken}\n{}", world.fate.story()))
 }
+
+#[test]
+fn whoever_dies_at_any_two_durable_effects_loses_nothing_and_doubles_nothing() {
+    let effects = effects_of_a_life(&base_plan());
+    assert!(effects > 80, "a life has only {effects} effects: the test has lost its point");
+    let shares = [Share::Nothing, Share::Part, Share::All];
+    let deaths =
+        [(Death::Kill, Death::PowerLoss), (Death::PowerLoss, Death::Kill), (Death::PowerLoss, Death::PowerLoss)];
+    let pairs = effects * effects;
+    let failures = in_parallel(pairs * deaths.len() as u64, |n| {
+        let (pair, (death, next_death)) = (n % pairs, deaths[(n / pairs) as usize]);
+        let (at, next_at) = (pair / effects, pair % effects);
+        let share = shares[((at + next_at) % 3) as usize];
+        let next_share = shares[(next_at % 3) as usize];
+        two_deaths(Doom { at, death, share }, Doom { at: next_at, death: next_death, share: next_share })
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    println!("{} histories of two deaths at every pair of {effects} durable effects", pairs * deaths.len() as u64);
+}
+
+/// Runs `case` for each number below `cases` on all cores; gives up after a few failures.
+fn in_parallel(cases: u64, case: impl Fn(u64) -> Result<(), String> + Sync) -> Vec<String> {
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get()) as u64;
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (case, failures) = (&case, &failures);
+            scope.spawn(move || {
+                for n in (thread..cases).step_by(threads as usize) {
+                    match case(n) {
+                        Ok(()) => {}
+                        Err(broken) => failures.lock().unwrap().push(broken),
+                    }
+                    if failures.lock().unwrap().len() >= FAILURES_SHOWN {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    failures.into_inner().unwrap()
+}
+
+/// Failed histories that are printed; there is no point in more.
+const FAILURES_SHOWN: usize = 2;
 
 /// A seeded history of up to five lives with every kind of fault. `Err` says what is broken.
 fn history(seed: u64) -> Result<(u64, usize), String> {
@@ -360,32 +390,14 @@ fn twenty_thousand_seeded_histories_of_faults_keep_the_promise() {
     if let Some(seed) = one {
         return history(seed).map(|_| ()).unwrap_or_else(|broken| panic!("{broken}"));
     }
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get()) as u64;
-    let (effects, acked, failures) = std::thread::scope(|scope| {
-        let run = |thread: u64| {
-            move || {
-                let (mut effects, mut acked, mut failures) = (0, 0, Vec::new());
-                for seed in (thread..seeds).step_by(threads as usize) {
-                    match history(seed) {
-                        Ok((e, a)) => (effects, acked) = (effects + e, acked + a),
-                        Err(broken) => failures.push(broken),
-                    }
-                    if failures.len() >= 3 {
-                        break;
-                    }
-                }
-                (effects, acked, failures)
-            }
-        };
-        let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(run(thread))).collect();
-        handles.into_iter().map(|handle| handle.join().expect("a history does not panic")).fold(
-            (0, 0, Vec::new()),
-            |(e, a, mut f), (effects, acked, failures)| {
-                f.extend(failures);
-                (e + effects, a + acked, f)
-            },
-        )
+    let totals = Mutex::new((0, 0));
+    let failures = in_parallel(seeds, |seed| {
+        let (effects, acked) = history(seed)?;
+        let mut totals = totals.lock().unwrap();
+        *totals = (totals.0 + effects, totals.1 + acked);
+        Ok(())
     });
+    let (effects, acked) = totals.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(acked > 0, "nothing was ever acknowledged: the test has lost its point");
     println!("{seeds} histories, {effects} durable effects, {acked} records acknowledged");

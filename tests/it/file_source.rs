@@ -1,304 +1,16 @@
-//! Stories of files: rotated, truncated, replaced, half-written, damaged, too many.
+//! Stories of what is in files: line ends, long lines, compressed and damaged ones, too many of them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::select_all;
 use hydrant::error::Blame;
 use hydrant::ground::Ground;
-use hydrant::position::{Position, Shard};
+use hydrant::source::Source;
 use hydrant::source::file::{FileSource, Options, Pace, Start};
-use hydrant::source::{Read, Reader, Source};
-use tempfile::TempDir;
 
+use crate::file_house::{Follower, HURRY, House, Log};
 use crate::source_contract::{file_options, gzip};
-
-const HURRY: Pace = Pace { scan_ms: 5, poll_ms: 2, quiet_ms: 30, files_held_max: 512 };
-
-/// A folder with files, and the state of a source beside it.
-struct House {
-    dir: TempDir,
-}
-
-impl House {
-    fn new() -> House {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("log")).unwrap();
-        House { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join("log").join(name)
-    }
-
-    fn append(&self, name: &str, text: impl AsRef<[u8]>) -> File {
-        let mut file = OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
-        file.write_all(text.as_ref()).unwrap();
-        file
-    }
-
-    fn options(&self, glob: &str) -> Options {
-        file_options(vec![self.path(glob)])
-    }
-
-    fn open(&self, options: &Options, bounded: bool) -> FileSource {
-        FileSource::open_at_pace(&Ground::real(), &self.dir.path().join("state"), options, bounded, HURRY).unwrap()
-    }
-
-    fn follow(&self, glob: &str) -> Follower {
-        Follower { source: self.open(&self.options(glob), false), logs: vec![], from: vec![] }
-    }
-
-    /// All records of a bounded run, per shard.
-    async fn read(&self, options: &Options) -> Vec<Vec<String>> {
-        let mut follower = Follower { source: self.open(options, true), logs: vec![], from: vec![] };
-        let mut all = vec![];
-        while let Some(shard) = follower.source.next_shard().await.unwrap() {
-            follower.open(shard).await;
-            let log = follower.logs.last_mut().unwrap();
-            while let Some(read) = log.reader.next().await.unwrap() {
-                log.keep(read);
-            }
-            all.push(std::mem::take(&mut log.records));
-        }
-        all
-    }
-
-    fn registry(&self) -> String {
-        fs::read_to_string(self.dir.path().join("state/registry")).unwrap()
-    }
-}
-
-/// What a pipeline does with a source: waits for shards and for records at once, and cancels what did not come first.
-struct Follower {
-    source: FileSource,
-    logs: Vec<Log>,
-    /// Where to open known shards.
-    from: Vec<(Shard, Position)>,
-}
-
-struct Log {
-    shard: Shard,
-    reader: Box<dyn Reader>,
-    records: Vec<String>,
-    ended: bool,
-}
-
-impl Log {
-    fn keep(&mut self, read: Read) {
-        self.records.extend(read.batch.payloads().map(|payload| String::from_utf8(payload.to_vec()).unwrap()));
-    }
-}
-
-impl Follower {
-    /// Goes on until `done` says so; a minute is never needed.
-    async fn until(&mut self, done: impl Fn(&[Log]) -> bool) {
-        let go_on = async {
-            while !done(&self.logs) {
-                self.step().await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(60), go_on).await.is_err() {
-            let seen: Vec<_> = self.logs.iter().map(|log| (&log.shard, log.records.len(), log.ended)).collect();
-            panic!("it never came to that: {seen:?}");
-        }
-    }
-
-    async fn until_records(&mut self, expected: &[&[&str]]) {
-        self.until(|logs| {
-            logs.len() == expected.len()
-                && logs.iter().zip(expected).all(|(log, lines)| log.records.len() >= lines.len())
-        })
-        .await;
-        for (log, lines) in self.logs.iter().zip(expected) {
-            assert_eq!(log.records, *lines);
-        }
-    }
-
-    async fn step(&mut self) {
-        enum Came {
-            Shard(Option<Shard>),
-            Read(usize, Option<Read>),
-        }
-        let shard = self.source.next_shard().map(|shard| Came::Shard(shard.unwrap())).boxed_local();
-        let open = self.logs.iter_mut().enumerate().filter(|(_, log)| !log.ended);
-        let reads =
-            open.map(|(at, log)| log.reader.next().map(move |read| Came::Read(at, read.unwrap())).boxed_local());
-        let (came, _, _) = select_all(reads.chain([shard])).await;
-        match came {
-            Came::Shard(shard) => self.open(shard.expect("a followed source does not end")).await,
-            Came::Read(at, Some(read)) => self.logs[at].keep(read),
-            Came::Read(at, None) => self.logs[at].ended = true,
-        }
-    }
-
-    async fn open(&mut self, shard: Shard) {
-        let from = self.from.iter().find(|(known, _)| *known == shard).map(|(_, from)| from);
-        let reader = self.source.open(&shard, from).await.unwrap();
-        self.logs.push(Log { shard, reader, records: vec![], ended: false });
-    }
-
-    /// Kills the process; the next one reads on where this one was.
-    fn restart(self, house: &House, glob: &str) -> Follower {
-        let from = self.logs.iter().map(|log| (log.shard.clone(), log.reader.position())).collect();
-        drop(self.source);
-        Follower { from, ..house.follow(glob) }
-    }
-}
-
-#[tokio::test]
-async fn rename_rotation_under_a_writer_loses_nothing_and_repeats_nothing() {
-    let house = House::new();
-    let mut writer = house.append("app.log", "1\n2\n");
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&["1", "2"]]).await;
-    fs::rename(house.path("app.log"), house.path("app.log.1")).unwrap();
-    writer.write_all(b"3 after the rename\n4 without a newl").unwrap();
-    house.append("app.log", "5 in the new file\n");
-    follower.until(|logs| logs.len() == 2).await;
-    writer.write_all(b"ine").unwrap();
-    follower.until(|logs| logs[0].ended && logs[1].records.len() == 1).await;
-    assert_eq!(follower.logs[0].records, ["1", "2", "3 after the rename", "4 without a newline"]);
-    assert_eq!(follower.logs[1].records, ["5 in the new file"]);
-    assert_eq!(follower.source.files_held(), 1, "the rotated file was let go");
-}
-
-#[tokio::test]
-async fn a_glob_that_also_matches_the_rotated_names_reads_no_file_twice() {
-    let house = House::new();
-    house.append("app.log", "a\n");
-    let mut follower = house.follow("app.log*");
-    for (round, line) in ["b", "c", "d"].iter().enumerate() {
-        follower.until(|logs| logs.len() == round + 1 && logs[round].records.len() == 1).await;
-        for old in (0..=round).rev() {
-            let from = if old == 0 { "app.log".to_owned() } else { format!("app.log.{old}") };
-            fs::rename(house.path(&from), house.path(&format!("app.log.{}", old + 1))).unwrap();
-        }
-        fs::hard_link(house.path("app.log.1"), house.path(&format!("app.log.link{round}"))).unwrap();
-        house.append("app.log", format!("{line}\n"));
-    }
-    follower.until_records(&[&["a"], &["b"], &["c"], &["d"]]).await;
-    house.append("app.log.3", "late\n");
-    follower.until_records(&[&["a", "late"], &["b"], &["c"], &["d"]]).await;
-    let mut follower = follower.restart(&house, "app.log*");
-    house.append("app.log", "e\n");
-    follower.until(|logs| logs.len() == 4 && logs.iter().any(|log| log.records == ["e"])).await;
-    assert_eq!(follower.logs.iter().map(|log| log.records.len()).sum::<usize>(), 1, "nothing again after a restart");
-}
-
-#[tokio::test]
-async fn a_file_rotated_while_no_process_ran_is_read_to_its_end() {
-    let house = House::new();
-    house.append("app.log", "1\n");
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&["1"]]).await;
-    let old = follower.logs[0].shard.clone();
-    house.append("app.log", "2\n3");
-    fs::rename(house.path("app.log"), house.path("app-2026-11-20.log")).unwrap();
-    house.append("app.log", "4\n");
-    let mut follower = follower.restart(&house, "app.log");
-    follower.until(|logs| logs.len() == 2 && logs.iter().any(|log| log.ended)).await;
-    follower.until(|logs| logs.iter().all(|log| !log.records.is_empty())).await;
-    let rotated = follower.logs.iter().position(|log| log.shard == old).unwrap();
-    assert_eq!(follower.logs[rotated].records, ["2", "3"]);
-    assert_eq!(follower.logs[1 - rotated].records, ["4"]);
-}
-
-#[tokio::test]
-async fn a_deleted_file_is_read_to_its_end_and_forgotten_when_delivered() {
-    let house = House::new();
-    let mut writer = house.append("app.log", "1\n");
-    let mut follower = house.follow("*.log");
-    follower.until_records(&[&["1"]]).await;
-    writer.write_all(b"2\n").unwrap();
-    fs::remove_file(house.path("app.log")).unwrap();
-    follower.until(|logs| logs[0].ended).await;
-    assert_eq!(follower.logs[0].records, ["1", "2"]);
-    let log = &follower.logs[0];
-    assert!(house.registry().contains(log.shard.as_str()));
-    follower.source.release(&log.shard, &log.reader.position()).await.unwrap();
-    house.append("next.log", "3\n");
-    follower.until_records(&[&["1", "2"], &["3"]]).await;
-    assert!(!house.registry().contains(follower.logs[0].shard.as_str()), "{}", house.registry());
-}
-
-#[tokio::test]
-async fn copytruncate_begins_a_new_shard_that_is_durable_before_it_is_given() {
-    let house = House::new();
-    let mut writer = house.append("app.log", "1\n2\n");
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&["1", "2"]]).await;
-    fs::copy(house.path("app.log"), house.path("app.log.1")).unwrap();
-    writer.set_len(0).unwrap();
-    writer.write_all(b"3\n").unwrap();
-    follower.until_records(&[&["1", "2"], &["3"]]).await;
-    follower.until(|logs| logs[0].ended).await;
-    assert_ne!(follower.logs[0].shard, follower.logs[1].shard);
-    assert!(house.registry().contains(follower.logs[1].shard.as_str()));
-    assert!(!house.registry().contains(follower.logs[0].shard.as_str()));
-    let mut follower = follower.restart(&house, "app.log");
-    writer.write_all(b"4\n").unwrap();
-    follower.until_records(&[&["4"]]).await;
-}
-
-#[tokio::test]
-async fn a_file_rewritten_past_our_position_between_two_looks_is_a_new_shard() {
-    let house = House::new();
-    let mut writer = house.append("app.log", "1\n2\n");
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&["1", "2"]]).await;
-    writer.set_len(0).unwrap();
-    writer.write_all(b"three\nfour\nfive\n").unwrap();
-    follower.until_records(&[&["1", "2"], &["three", "four", "five"]]).await;
-    follower.until(|logs| logs[0].ended).await;
-}
-
-#[tokio::test]
-async fn a_file_cut_off_while_no_process_ran_is_a_new_shard_although_it_begins_the_same() {
-    let house = House::new();
-    let header = format!("#{}\n", "h".repeat(2000));
-    let writer = house.append("app.log", format!("{header}1\n2\n"));
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&[header.trim_end(), "1", "2"]]).await;
-    writer.set_len(header.len() as u64).unwrap();
-    let mut follower = follower.restart(&house, "app.log");
-    follower.until_records(&[&[], &[header.trim_end()]]).await;
-    follower.until(|logs| logs[0].ended).await;
-}
-
-#[tokio::test]
-async fn a_reused_inode_with_another_content_is_another_shard() {
-    let house = House::new();
-    house.append("app.log", "first life\n");
-    let mut follower = house.follow("app.log");
-    follower.until_records(&[&["first life"]]).await;
-    let first = follower.logs[0].shard.clone();
-    // As a file system does that hands out the inode again: same device, same inode, longer, another beginning.
-    fs::write(house.path("app.log"), "second life, and longer\n").unwrap();
-    let mut follower = follower.restart(&house, "app.log");
-    follower.until_records(&[&["second life, and longer"]]).await;
-    assert_ne!(follower.logs[0].shard, first);
-}
-
-#[tokio::test]
-async fn a_growing_fingerprint_keeps_its_shard_over_restarts() {
-    let house = House::new();
-    house.append("app.log", "");
-    let mut follower = house.follow("app.log");
-    let mut shard = None;
-    for round in 0..30 {
-        let line = format!("{round:0>100}");
-        house.append("app.log", format!("{line}\n"));
-        follower.until_records(&[&[&line]]).await;
-        let known = house.registry().lines().nth(1).unwrap().split(' ').nth(4).unwrap().to_owned();
-        assert_eq!(known, ((round + 1) * 101).min(1024).to_string(), "durable before the record is handed out");
-        assert_eq!(*shard.get_or_insert(follower.logs[0].shard.clone()), follower.logs[0].shard);
-        follower = follower.restart(&house, "app.log");
-    }
-}
 
 #[tokio::test]
 async fn two_files_that_begin_alike_are_two_shards() {
@@ -544,15 +256,15 @@ async fn a_bounded_run_ends_although_someone_writes_on_and_the_next_one_goes_on_
     let options = house.options("app.log");
     let source = house.open(&options, true);
     let shard = source.next_shard().await.unwrap().unwrap();
-    let mut reader = source.open(&shard, None).await.unwrap();
-    writer.write_all(b"f\n").unwrap();
+    let reader = source.open(&shard, None).await.unwrap();
     let mut log = Log { shard, records: vec![], ended: false, reader };
-    reader = loop {
+    let mut later = ["f\n", "more\n", "more\n"].iter();
+    let reader = loop {
         match log.reader.next().await.unwrap() {
             Some(read) => log.keep(read),
             None => break log.reader,
         }
-        writer.write_all(b"more\n").unwrap();
+        writer.write_all(later.next().unwrap_or(&"").as_bytes()).unwrap();
     };
     assert!(log.records.starts_with(&["1", "2", "half"].map(str::to_owned)), "{:?}", log.records);
     let from = vec![(log.shard, reader.position())];
@@ -564,9 +276,5 @@ async fn a_bounded_run_ends_although_someone_writes_on_and_the_next_one_goes_on_
     }
     let all: String =
         [log.records, again.logs.swap_remove(0).records].concat().iter().map(|r| format!("{r}\n")).collect();
-    assert_eq!(all, fs_text(&house.path("app.log")));
-}
-
-fn fs_text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap()
+    assert_eq!(all, fs::read_to_string(house.path("app.log")).unwrap());
 }

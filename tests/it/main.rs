@@ -1,12 +1,17 @@
 //! The stories, in one binary.
 
 mod crash;
+mod file_house;
+mod file_rotation;
 mod file_source;
 mod folder;
 mod model;
+mod parquet;
 mod receive;
 mod s3;
 mod sim;
 mod source_contract;
+mod spool;
 mod support;
 mod tidy;
+mod wrong_config;

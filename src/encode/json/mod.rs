@@ -9,7 +9,7 @@
 //!   each has to fit. A field that is missing or `null` is null.
 //! - Whole numbers are exact (`1.0` and `1e3` are whole, `1.5` and what is out of range is rejected); so are decimals.
 //!   Floats are the nearest. A string that spells a number or a boolean exactly as JSON does is taken for one.
-//! - Dates and times: see [`time`]. Binary: see `BinaryText`.
+//! - Dates and times: see `time.rs`. Binary: see `BinaryText`.
 //! - Fields that the schema does not know, also within structs, are kept, dropped, or a reason to reject ([`OnUnknown`]).
 
 mod column;

@@ -17,7 +17,7 @@
 //! `bounded`: one scan, and every file up to its size when opened (or the end of the line that was amid then). A final line
 //! without a newline is a record then; what is later added to it is one of its own.
 //!
-//! Limits: [`scan::FILES_MAX`] files, [`Registry::MISSING_MAX`] missing ones remembered, [`Pace::files_held_max`] files
+//! Limits: `scan::FILES_MAX` files, `Registry::MISSING_MAX` missing ones remembered, [`Pace::files_held_max`] files
 //! held open while idle, one block and one line of memory per reader that has something to read.
 
 mod identity;
@@ -90,7 +90,7 @@ pub enum Start {
     /// With the first line.
     #[default]
     Beginning,
-    /// Behind the last whole line; compressed files are left out.
+    /// Behind the last whole line; compressed files are left out. A file that could not be read then counts as new.
     End,
 }
 
@@ -211,8 +211,10 @@ impl Source for FileSource {
             }
             let mut next_scan = self.next_scan.lock().await;
             tokio::time::sleep_until(*next_scan).await;
+            let began = Instant::now();
             let scanned = off_async(|| self.scan());
-            *next_scan = Instant::now() + Duration::from_millis(self.shared.pace.scan_ms);
+            // Many thousands of files take their time: then scan for a tenth of it at the most.
+            *next_scan = Instant::now() + Duration::from_millis(self.shared.pace.scan_ms).max(began.elapsed() * 9);
             scanned?;
         }
     }

@@ -4,6 +4,7 @@
 //! reads on in the same file or not at all. Nothing is awaited between taking bytes and handing them out.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,6 +105,20 @@ impl FileReader {
         Ok(reader)
     }
 
+    /// Whether a followed file plainly has nothing new: one cheap call, so that hundreds of idle files need not change
+    /// threads for it.
+    fn is_idle(&mut self) -> bool {
+        let Input::Plain(file) = &self.input else { return false };
+        let nothing_new = self.stop_at.is_none()
+            && self.standing.get() == Standing::Listed
+            && self.shared.held.load(Ordering::Relaxed) <= self.shared.pace.files_held_max
+            && file.metadata().is_ok_and(|metadata| metadata.len() == self.lines.read_to());
+        if nothing_new {
+            self.quiet_since = None;
+        }
+        nothing_new
+    }
+
     /// One look at the file: synchronous, so that nothing is lost between reading and handing out.
     fn look(&mut self) -> Result<Look, Fault> {
         match &self.input {
@@ -147,7 +162,7 @@ impl FileReader {
         Ok(self.cut(old).map_or(Look::Again, Look::Read))
     }
 
-    /// At the end of a plain file that may grow.
+    /// At the end of a plain file, open or parked, that may grow.
     fn look_idle(&mut self) -> Result<Look, Fault> {
         if self.standing.get() == Standing::Listed {
             self.quiet_since = None;
@@ -160,9 +175,10 @@ impl FileReader {
         if since.elapsed() < Duration::from_millis(self.shared.pace.quiet_ms) {
             return Ok(Look::Wait);
         }
-        let Input::Plain(file) = &self.input else { return Ok(Look::Again) };
-        let links = file.metadata().map_err(|error| self.fault("cannot look at", error))?;
-        let deleted = std::os::unix::fs::MetadataExt::nlink(&links) == 0;
+        let deleted = match &self.input {
+            Input::Plain(file) => file.metadata().map_err(|error| self.fault("cannot look at", error))?.nlink() == 0,
+            _ => false,
+        };
         tracing::info!(path = %self.path.display(), shard = %self.shard, deleted, "file source: rotated file ended");
         Ok(self.at_end(deleted))
     }
@@ -172,7 +188,7 @@ impl FileReader {
             return Ok(self.at_end(false));
         };
         if is_still(&entry, self.lines.read_to()) {
-            return Ok(Look::Wait);
+            return self.look_idle();
         }
         match open_entry(&entry, &self.shared.held).map_err(|error| self.fault("cannot open", error))? {
             Some((file, _)) => {
@@ -292,7 +308,7 @@ impl Reader for FileReader {
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
         loop {
             tokio::time::sleep_until(self.next_look).await;
-            let look = off_async(|| self.look());
+            let look = if self.is_idle() { Ok(Look::Wait) } else { off_async(|| self.look()) };
             if !matches!(look, Ok(Look::Read(_) | Look::Again)) {
                 self.next_look = Instant::now() + Duration::from_millis(self.shared.pace.poll_ms);
             }

@@ -280,8 +280,8 @@ impl Registry {
         let Some(entry) = self.of_shard(shard) else { return Ok(None) };
         let (identity, path) = (entry.identity, entry.path.clone());
         let key = self.insert(identity, head, Some(0), path);
-        self.give(key);
         self.save()?;
+        self.give(key);
         Ok(self.entries.get(&key).map(|entry| entry.shard.clone()))
     }
 
