@@ -52,9 +52,9 @@ impl Delivered {
     pub fn missing(&self, feed: &Feed) -> u64 {
         let answered = feed.all().into_iter().filter(|request| request.answered);
         let file = record::id(record::FILE, 0);
-        let ranges = answered.map(|request| request.first..request.first + request.records);
-        ranges.chain([file..file + feed.file_lines()]).flatten().filter(|id| !self.times.contains_key(id)).count()
-            as u64
+        let lines = file..file + feed.file_lines();
+        let ids = answered.flat_map(|request| request.first..request.first + request.records).chain(lines);
+        ids.filter(|id| !self.times.contains_key(id)).count() as u64
     }
 
     /// The counts, or everything that is wrong.

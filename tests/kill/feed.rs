@@ -60,13 +60,14 @@ impl Feed {
                 Request { first: record::id(writer, number), records: 1 + rng.below(RECORDS_MAX), answered: false };
             number += request.records;
             let at = self.sent(request.clone());
-            let attempts = if writer % 2 == 0 { 1 } else { u32::MAX };
-            let body = if writer % 2 == 0 { ndjson(&request) } else { put_record_batch(&request) };
+            let by_http = writer.is_multiple_of(2);
+            let attempts = if by_http { 1 } else { u32::MAX };
+            let body = if by_http { ndjson(&request) } else { put_record_batch(&request) };
             let invocation = format!("{:016x}-{:016x}", rng.next(), rng.next());
             for attempt in 1..=attempts {
-                let tried = match writer % 2 {
-                    0 => self.http(&mut client, &request, &body),
-                    _ => self.firehose(&mut client, &request, &body, &invocation, attempt),
+                let tried = match by_http {
+                    true => self.http(&mut client, &request, &body),
+                    false => self.firehose(&mut client, &request, &body, &invocation, attempt),
                 };
                 if matches!(tried, Attempt::Answered) {
                     self.locked()[at].answered = true;
