@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The `hydrant` command: a match over its commands; what each does lies in `hydrant::cli`.
 
 use std::process::ExitCode;
@@ -13,6 +12,3 @@ fn main() -> ExitCode {
     };
     exit.into()
 }
-=======
-fn main(){}
->>>>>>> sources
