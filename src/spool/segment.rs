@@ -23,6 +23,9 @@ const SCAN_STEP_BYTES: usize = 1 << 20;
 /// Bytes that are read at once when only headers matter: most frames are larger.
 const HOP_STEP_BYTES: usize = 16 << 10;
 
+/// Zeros are looked for in pieces of this size first: comparing memory is fast.
+const PAGE_BYTES: usize = 4096;
+
 const MAGIC: &[u8; 8] = b"HYDSPOOL";
 const VERSION: u32 = 1;
 
@@ -177,10 +180,13 @@ impl<'a> Scan<'a> {
         let mut at = offset.next_multiple_of(ALIGNMENT as u64);
         while self.bytes(at, ALIGNMENT)?.len() == ALIGNMENT {
             // Zeros are no frame and are most of what lies behind the end of a pre-created segment.
-            let words = self.window[(at - self.window_at) as usize..].as_chunks::<ALIGNMENT>().0;
-            let zeros = words.iter().take_while(|word| **word == [0; ALIGNMENT]).count();
+            let ahead = &self.window[(at - self.window_at) as usize..];
+            let pages = ahead.as_chunks::<PAGE_BYTES>().0.iter().take_while(|page| **page == [0; PAGE_BYTES]).count();
+            let words = ahead[pages * PAGE_BYTES..].as_chunks::<ALIGNMENT>().0;
+            let words = words.iter().take_while(|word| **word == [0; ALIGNMENT]).count();
+            let zeros = pages * PAGE_BYTES + words * ALIGNMENT;
             if zeros > 0 {
-                at += (zeros * ALIGNMENT) as u64;
+                at += zeros as u64;
                 continue;
             }
             match self.header(at)? {
@@ -199,7 +205,6 @@ impl<'a> Scan<'a> {
         let window_end = self.window_at + self.window.len() as u64;
         if offset < self.window_at || offset + len as u64 > window_end {
             let read = self.limit.saturating_sub(offset).min(self.step_bytes.max(len) as u64) as usize;
-            self.window.clear();
             self.window.resize(read, 0);
             self.window_at = offset;
             let got = self.file.read_at(&mut self.window, offset)?;

@@ -201,6 +201,36 @@ async fn a_spool_older_than_its_checkpoint_does_not_give_out_numbers_twice() {
 }
 
 #[tokio::test]
+async fn a_group_that_was_read_in_part_was_durable_as_a_whole() {
+    let disk = MemDisk::new();
+    let stream = open(&disk).await;
+    join_all([append(&stream, &["one"]), append(&stream, &["two"])]).await;
+    let path = disk.names(".log").remove(0);
+    let disk = disk.killed();
+    disk.tamper(&path, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let torn = open(&disk.killed()).await;
+    assert_eq!(all(&torn).await, [], "nobody is known to have read it");
+    let known = Options { known_durable: 1, ..options() };
+    let fault = try_open(&disk, &known).await.err().unwrap();
+    assert!(format!("{:#}", fault.error).contains("records 1..2"), "{:#}", fault.error);
+    let stream = try_open(&disk, &Options { on_corruption: SKIP, ..known }).await.unwrap();
+    assert_eq!(try_all(&stream).await.unwrap(), numbered(&["one"]));
+    assert_eq!(append(&stream, &["three"]).await.unwrap().first, 2);
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_lost_segment_are_not_given_out_again_if_that_start_dies_too() {
+    let (disk, path, _) = four_groups().await;
+    disk.tamper(&path, |bytes| bytes[20] ^= 1);
+    drop(try_open(&disk, &Options { on_corruption: SKIP, ..options() }).await.unwrap());
+    // The gap was recorded, the new segment was not yet born.
+    disk.lose(&disk.names(".log").remove(0));
+    let stream = open(&disk).await;
+    assert!(append(&stream, &["next"]).await.unwrap().first > KNOWN as u64);
+    assert_eq!(all(&stream).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_lost_identity_or_a_foreign_segment_is_never_taken_for_ours() {
     let (disk, path, _) = four_groups().await;
     let identity = Path::new(DIR).join("identity");

@@ -69,6 +69,11 @@ impl MemDisk {
         })
     }
 
+    /// Takes a file away behind everybody's back.
+    pub fn lose(&self, path: &Path) {
+        self.with(|state| state.files.remove(path));
+    }
+
     pub fn quarantined(&self) -> usize {
         self.with(|state| state.files.keys().filter(|path| path.to_string_lossy().contains("quarantine")).count())
     }
