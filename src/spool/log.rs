@@ -184,8 +184,18 @@ impl Log {
 
     /// Removes the oldest segments that neither a reader nor the once window needs; never the one being written.
     pub fn trim(&self) -> Result<(), Fault> {
+        self.remove_below(|| self.once_floor.load(Ordering::Relaxed))
+    }
+
+    /// Removes also what only the once window holds: producers come before retries that a restart would recognise. The
+    /// calls stay known to this process.
+    pub fn trim_for_room(&self) -> Result<(), Fault> {
+        self.remove_below(|| u64::MAX)
+    }
+
+    fn remove_below(&self, floor: impl Fn() -> u64) -> Result<(), Fault> {
         let _one_at_a_time = lock(&self.trimming);
-        while let Some((segment, next_base)) = self.pop_unneeded() {
+        while let Some((segment, next_base)) = self.pop_unneeded(floor()) {
             let damaged = lock(&self.gaps).iter().any(|(start, end)| *start < next_base && *end > segment.base);
             let path = self.dir.join(&segment.name);
             let disk = &*self.ground.disk;
@@ -204,11 +214,11 @@ impl Log {
         Ok(())
     }
 
-    fn pop_unneeded(&self) -> Option<(Arc<Segment>, u64)> {
+    fn pop_unneeded(&self, floor: u64) -> Option<(Arc<Segment>, u64)> {
         // Under the readers' lock, so that a reader that registers now starts behind what goes.
         let readers = lock(&self.readers);
         let released = *readers.values().min()?;
-        let floor = released.min(self.once_floor.load(Ordering::Relaxed)).min(self.durable());
+        let floor = released.min(floor).min(self.durable());
         let mut segments = lock(&self.segments);
         let next_base = segments.get(1)?.base;
         let segment = segments.pop_front_if(|_| next_base <= floor)?;

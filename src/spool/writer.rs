@@ -256,16 +256,28 @@ impl Writer {
             if written && self.log.is_released(self.start.next) {
                 self.new_segment()?;
             }
-            self.log.trim().map_err(|fault| Refused::Failed(format!("{:#}", fault.error)))?;
+            self.make_room()?;
             if over(&self.log) {
                 return Err(Refused::Full);
             }
         }
-        match self.log.ground.disk.free_bytes(&self.log.dir) {
-            Ok(free) if free.saturating_sub(grows) < self.options.free_bytes_min => Err(Refused::Full),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Refused::Failed(format!("{}: ask for free bytes: {error}", self.log.dir.display()))),
+        if self.disk_is_tight(grows)? {
+            self.make_room()?;
+            if self.disk_is_tight(grows)? {
+                return Err(Refused::Full);
+            }
         }
+        Ok(())
+    }
+
+    fn make_room(&self) -> Result<(), Refused> {
+        self.log.trim_for_room().map_err(|fault| Refused::Failed(format!("{:#}", fault.error)))
+    }
+
+    fn disk_is_tight(&self, grows: u64) -> Result<bool, Refused> {
+        let failed = |error| Refused::Failed(format!("{}: ask for free bytes: {error}", self.log.dir.display()));
+        let free = self.log.ground.disk.free_bytes(&self.log.dir).map_err(failed)?;
+        Ok(free.saturating_sub(grows) < self.options.free_bytes_min)
     }
 
     fn roll_if_due(&mut self, bytes: u64) -> Result<(), Refused> {

@@ -362,3 +362,19 @@ impl ListNames for RealDisk {
         hydrant::disk::Disk::list(self, dir).unwrap().into_iter().map(|(name, _)| name).collect()
     }
 }
+
+#[tokio::test]
+async fn retries_that_might_come_never_make_producers_wait() {
+    let disk = MemDisk::new();
+    let options = Options { segment_bytes: 4 << 10, spool_bytes_max: 16 << 10, ..options() };
+    let stream = open_with(&disk, &options).await;
+    let source = stream.source("only");
+    for key in 0..200 {
+        let appended = append_once(&stream, key, &"x".repeat(500)).await.expect("what is delivered makes room");
+        source.release(stream.shard(), &Position::from(appended.first + 1)).await.unwrap();
+    }
+    assert!(stream.stats().bytes <= options.spool_bytes_max);
+    assert!(stream.stats().oldest > 100, "what only retries would need went first");
+    let again = append_once(&stream, 0, &"x".repeat(500)).await.unwrap();
+    assert_eq!(again.first, 0, "this process still knows the call");
+}
