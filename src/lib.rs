@@ -3,18 +3,20 @@
 //! Start with [`pipeline`]: it is a record's whole way, on one page. Imports go down only: a module may use
 //! those above it in this list, never those below (`tests/it/tidy.rs` holds us to it).
 
-// floor 0: words and ground
+// floor 0: words
 pub mod budget;
 pub mod cpu;
 pub mod disk;
 pub mod error;
-pub mod ground;
-pub mod metrics;
 pub mod nearest;
 pub mod position;
 pub mod record;
 pub mod secret;
 pub mod units;
+
+// and ground
+pub mod ground;
+pub mod metrics;
 
 // floor 1: stations that know only words
 pub mod checkpoint;
@@ -25,7 +27,7 @@ pub mod sink;
 pub mod source;
 pub mod transform;
 
-// what transforms and formats set aside
+// and what they set aside
 pub mod rejected;
 
 // floor 2: logs and cuts
@@ -40,7 +42,7 @@ pub mod receive;
 pub mod config;
 pub mod status;
 
-// its running
+// and its running
 pub mod daemon;
 
 // floor 5: the commands

@@ -4,116 +4,15 @@
 //! choice (an enum) is a word, or a map with exactly one key. An error names its node and says what was expected.
 
 use std::cell::RefCell;
-use std::fmt;
 
 use serde::de::value::{StrDeserializer, StringDeserializer};
-use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor};
+use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::environment::{Environment, is_reference, is_secret_node};
+use super::flaw::{Error, What, in_words, listed};
 use super::stand_in::StandIn;
 use super::tree::{Kind, Name, NodeId, Tree, shown};
 use crate::secret::Secret;
-
-/// What went wrong, and at which node.
-#[derive(Debug)]
-pub(super) struct Error {
-    pub at: Option<At>,
-    pub what: What,
-}
-
-/// A node, or the key of it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct At {
-    pub node: NodeId,
-    pub key: bool,
-}
-
-/// What went wrong.
-#[derive(Debug)]
-pub(super) enum What {
-    UnknownKey {
-        found: String,
-        expected: &'static [&'static str],
-    },
-    MissingKey {
-        key: String,
-    },
-    /// No, an unknown, or more than one of the words of the choice `of` (the name of a Rust enum).
-    WrongChoice {
-        found: Vec<String>,
-        expected: &'static [&'static str],
-        of: &'static str,
-    },
-    /// What stands there is of another type; the node says what it is.
-    WrongType {
-        expected: String,
-    },
-    /// The type's own words.
-    Custom(String),
-}
-
-impl Error {
-    fn new(what: What) -> Error {
-        Error { at: None, what }
-    }
-
-    fn or_at(mut self, node: NodeId, key: bool) -> Error {
-        self.at.get_or_insert(At { node, key });
-        self
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.what)
-    }
-}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Error {
-        Error::new(What::Custom(message.to_string()))
-    }
-
-    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Error {
-        Error::new(What::WrongType { expected: in_words(expected) })
-    }
-
-    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Error {
-        Error::new(What::WrongType { expected: in_words(expected) })
-    }
-
-    fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Error {
-        Error::new(What::WrongChoice { found: vec![found.to_owned()], expected, of: "" })
-    }
-
-    fn unknown_field(found: &str, expected: &'static [&'static str]) -> Error {
-        Error::new(What::UnknownKey { found: found.to_owned(), expected })
-    }
-
-    fn missing_field(key: &'static str) -> Error {
-        Error::new(What::MissingKey { key: key.to_owned() })
-    }
-}
-
-/// What serde's own types expect, in words for people.
-fn in_words(expected: &dyn Expected) -> String {
-    let words = expected.to_string();
-    let range = |max: u64| format!("a whole number from 0 to {max}");
-    match words.as_str() {
-        "a string" | "string" | "a character" => "a text".into(),
-        "a boolean" => "`true` or `false`".into(),
-        "u8" => range(u8::MAX.into()),
-        "u16" => range(u16::MAX.into()),
-        "u32" => range(u32::MAX.into()),
-        "u64" | "usize" => range(u64::MAX),
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".into(),
-        "f32" | "f64" => "a number".into(),
-        "a sequence" => "a list".into(),
-        _ => words,
-    }
-}
 
 /// What all deserializers of one tree share.
 pub(super) struct Context<'t> {
@@ -168,6 +67,18 @@ impl<'t> Node<'t> {
 
     fn wrong_type(&self, expected: impl Into<String>) -> Error {
         Error::new(What::WrongType { expected: expected.into() }).or_at(self.id, false)
+    }
+
+    /// Reads this node. A type may have its say after its visitor had it; if what is said may hold what must not be
+    /// shown, it stays unsaid.
+    fn read<S: DeserializeSeed<'t>>(self, seed: S) -> Result<S::Value, Error> {
+        let hidden = self.context.tree.node(self.id).hidden;
+        self.here(seed.deserialize(self).map_err(|error| match error {
+            Error { at: None, what: What::Custom(_) } if hidden => {
+                Error::new(What::WrongType { expected: "another value".into() })
+            }
+            _ => error,
+        }))
     }
 
     /// Runs `visit`, and names this node in an error that names none.
@@ -473,11 +384,6 @@ impl Context<'_> {
     }
 }
 
-/// `` `a`, `b`, `c` ``
-pub(super) fn listed(words: &[impl AsRef<str>]) -> String {
-    words.iter().map(|word| format!("`{}`", shown(word.as_ref()))).collect::<Vec<_>>().join(", ")
-}
-
 struct Items<'t> {
     context: &'t Context<'t>,
     items: std::slice::Iter<'t, NodeId>,
@@ -488,7 +394,7 @@ impl<'t> de::SeqAccess<'t> for &mut Items<'t> {
 
     fn next_element_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         let Some(id) = self.items.next() else { return Ok(None) };
-        seed.deserialize(Node { context: self.context, id: *id, nothing: false }).map(Some)
+        Node { context: self.context, id: *id, nothing: false }.read(seed).map(Some)
     }
 }
 
@@ -510,7 +416,7 @@ impl<'t> de::MapAccess<'t> for &mut Entries<'t> {
 
     fn next_value_seed<S: DeserializeSeed<'t>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let id = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
-        seed.deserialize(Node { context: self.context, id, nothing: false })
+        Node { context: self.context, id, nothing: false }.read(seed)
     }
 }
 
@@ -554,8 +460,7 @@ impl<'t> de::VariantAccess<'t> for Choice<'t> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'t>>(self, seed: S) -> Result<S::Value, Error> {
-        let options = self.options();
-        options.here(seed.deserialize(options))
+        self.options().read(seed)
     }
 
     fn tuple_variant<V: Visitor<'t>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {

@@ -11,12 +11,15 @@ use std::path::Path;
 
 use super::problem::Problems;
 use super::tree::{Kind, Name, NodeId, Tree};
+use crate::nearest::nearest;
 
 /// A secret's file may be this long, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Where variables come from.
-pub struct Environment(Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>);
+pub struct Environment(Lookup);
+
+type Lookup = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 
 impl Environment {
     /// Of this process.
@@ -169,12 +172,15 @@ fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether a key by its name holds a secret: `secret`, `aws_secret_access_key`, `token`, `azure_storage_account_key`.
+/// Whether a key by its name holds a secret: `secret`, `aws_secret_access_key`, `token`, `azure_storage_account_key`,
+/// also if it is misspelt.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase();
-    ["secret", "password", "passwd", "token"].iter().any(|word| key.contains(word))
-        || key == "key"
-        || key.ends_with("_key")
+    let words = ["secret", "password", "passwd", "token"];
+    if key.split('_').any(|part| nearest(part, words).is_some()) {
+        return true;
+    }
+    words.iter().any(|word| key.contains(word)) || key == "key" || key.ends_with("_key")
 }
 
 fn hide_secrets(tree: &mut Tree) {
@@ -243,9 +249,14 @@ mod tests {
 
     #[test]
     fn keys_of_secrets_are_known_by_name() {
-        for key in
-            ["secret", "aws_secret_access_key", "azure_storage_sas_token", "azure_storage_account_key", "Password"]
-        {
+        for key in [
+            "secret",
+            "aws_secret_access_key",
+            "azure_storage_sas_token",
+            "azure_storage_account_key",
+            "Password",
+            "secrt",
+        ] {
             assert!(is_secret_key(key), "{key}");
         }
         for key in ["access_key_id", "partition_keys", "prefix", "region"] {

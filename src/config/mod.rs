@@ -10,6 +10,7 @@
 mod de;
 mod environment;
 mod files;
+mod flaw;
 mod plan;
 mod problem;
 mod read;

@@ -8,8 +8,9 @@ use std::cell::RefCell;
 
 use serde::de::DeserializeOwned;
 
-use super::de::{At, Context, Error, Node, What, listed};
+use super::de::{Context, Node};
 use super::environment::Environment;
+use super::flaw::{At, Error, What, listed};
 use super::problem::{Place, Problems};
 use super::stand_in::ATTEMPTS_MAX;
 use super::tree::{Kind, Name, NodeId, Tree, shown};

@@ -5,7 +5,7 @@
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Error as _, IntoDeserializer, Visitor};
 
-use super::de::Error;
+use super::flaw::Error;
 
 /// Gives some value of the type that is asked for. Types with their own opinion (a size, a name) accept one or another, so
 /// there are several attempts.
@@ -16,13 +16,13 @@ pub(super) struct StandIn {
 }
 
 /// A type that refuses all attempts takes what holds it down with it: that is stood in for as a whole.
-pub(super) const ATTEMPTS_MAX: u8 = 8;
+pub(super) const ATTEMPTS_MAX: u8 = 9;
 
 /// A type may hold itself.
 const DEPTH_MAX: u8 = 16;
 
 /// Texts that types with an opinion may like.
-const TEXTS: [&str; 5] = ["x", "1 MiB", "1s", "1", "UTC"];
+const TEXTS: [&str; 6] = ["x", "none", "string", "1 MiB", "1s", "1"];
 
 impl StandIn {
     pub fn new(attempt: u8) -> StandIn {
@@ -54,9 +54,9 @@ impl<'de> de::Deserializer<'de> for StandIn {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.attempt {
-            5 => visitor.visit_u64(1),
-            6 => self.deserialize_map(visitor),
-            7 => self.deserialize_seq(visitor),
+            6 => visitor.visit_u64(1),
+            7 => self.deserialize_map(visitor),
+            8 => self.deserialize_seq(visitor),
             _ => visitor.visit_borrowed_str(self.text()),
         }
     }

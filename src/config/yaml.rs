@@ -273,7 +273,9 @@ fn line_at(text: &str, at: usize) -> &str {
     text[start..].split('\n').next().unwrap_or_default()
 }
 
-/// Whether a line holds what looks like a prefix template outside quotes.
+/// Whether a line holds what looks like a template or a variable outside quotes.
 fn looks_like_template(line: &str) -> bool {
-    !line.contains('"') && ["={", "!{", "/{", "}/", ": {{", ":%"].iter().any(|sign| line.contains(sign))
+    let signs = ["={", "!{", "/{", "}/", ": {{", ":%", "${"];
+    let quotes_before = |at: usize| line[..at].chars().filter(|c| matches!(c, '"' | '\'')).count();
+    signs.iter().any(|sign| line.match_indices(sign).any(|(at, _)| quotes_before(at).is_multiple_of(2)))
 }

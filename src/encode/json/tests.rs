@@ -297,8 +297,8 @@ fn a_rejected_record_leaves_its_neighbours_exact_in_every_kind_of_column() {
     let (mut clean, mut disturbed) = (decoder(&schema, OnUnknown::Keep), decoder(&schema, OnUnknown::Keep));
     for row in 0..150 {
         clean.push(record(row, None).as_bytes()).unwrap();
-        for bad in 0..KINDS.len() {
-            let reason = disturbed.push(record(row + bad, Some(bad)).as_bytes()).expect_err(KINDS[bad].0);
+        for (bad, (kind, ..)) in KINDS.iter().enumerate() {
+            let reason = disturbed.push(record(row + bad, Some(bad)).as_bytes()).expect_err(kind);
             assert!(reason.message.contains(&format!("column c{bad}")) || reason.code == PARSE_ERROR, "{reason:?}");
         }
         // All columns have a cell of the row by then.

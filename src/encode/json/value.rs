@@ -118,9 +118,10 @@ fn unknown_field(cursor: &mut Cursor, start: usize, key: &[u8], depth: usize) ->
 
 /// Nulls for the fields that were not there.
 fn fill(members: &mut Members, row: usize) -> Found<()> {
-    let missing = |(node, _): &(&Node, &Box<str>)| node.len() == row && !node.data.nullable;
-    if let Some((node, name)) = members.nodes.iter().zip(&members.names).find(missing) {
-        return Err(Box::new(Flaw::Missing { path: name.to_string(), expected: node.data.kind.to_string() }));
+    for (node, name) in members.nodes.iter().zip(&members.names) {
+        if node.len() == row && !node.data.nullable {
+            return Err(Box::new(Flaw::Missing { path: name.to_string(), expected: node.data.kind.to_string() }));
+        }
     }
     members.fill(row);
     Ok(())
