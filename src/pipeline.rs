@@ -75,7 +75,7 @@ pub async fn run(way: Arc<Way>, stop: CancellationToken) -> Result<(), Fault> {
     let mut reading = std::pin::pin!(read(way.clone(), read_on, promises, stop.clone()));
     let mut reading_ended = false;
     let mut keeping = JoinSet::new();
-    while !stop.is_cancelled() && !(reading_ended && promised.is_empty() && keeping.is_empty()) {
+    while !(stop.is_cancelled() || reading_ended && promised.is_empty() && keeping.is_empty()) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
@@ -106,7 +106,7 @@ async fn read(way: Arc<Way>, read_on: ReadOn, promises: Promises, stop: Cancella
     let mut filling = JoinSet::new();
     let mut shards = std::pin::pin!(stream::try_unfold(Pause::default(), |pause| next_shard(&way, pause)));
     let mut all_known = false;
-    while !stop.is_cancelled() && !(all_known && filling.is_empty()) {
+    while !(stop.is_cancelled() || all_known && filling.is_empty()) {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}

@@ -215,10 +215,12 @@ impl fmt::Display for Problems {
         for problem in self.sorted() {
             writeln!(f, "{problem}")?;
         }
+        let warnings_only = self.problems.iter().all(|problem| problem.message.starts_with("warning: "));
+        let word = if warnings_only { "warning" } else { "problem" };
         match self.len() {
-            1 => f.write_str("1 problem"),
-            n if self.more > 0 => write!(f, "{n} problems, of which the first {PROBLEMS_MAX} are shown"),
-            n => write!(f, "{n} problems"),
+            1 => write!(f, "1 {word}"),
+            n if self.more > 0 => write!(f, "{n} {word}s, of which the first {PROBLEMS_MAX} are shown"),
+            n => write!(f, "{n} {word}s"),
         }
     }
 }

@@ -139,7 +139,7 @@ struct WrittenSettings {
 #[serde(deny_unknown_fields)]
 struct WrittenCredential {
     access_key_id: String,
-    secret: Secret,
+    secret_access_key: Secret,
     streams: Option<BTreeSet<String>>,
 }
 
@@ -234,7 +234,9 @@ impl Judge<'_> {
     fn credentials(&mut self, written: Vec<WrittenCredential>) -> Vec<Credential> {
         let mut seen = BTreeSet::new();
         let mut credentials = Vec::new();
-        for (index, WrittenCredential { access_key_id, secret, streams }) in written.into_iter().enumerate() {
+        for (index, WrittenCredential { access_key_id, secret_access_key: secret, streams }) in
+            written.into_iter().enumerate()
+        {
             let way = format!("credentials.{index}.access_key_id");
             if access_key_id.is_empty() || access_key_id.contains(['/', ':', ',', '=']) || access_key_id.contains(' ') {
                 let message = "`access_key_id`: expected a text without `/`, `:`, `,`, `=` and spaces".into();
@@ -245,7 +247,12 @@ impl Judge<'_> {
                 self.problem(false, &way, message, Some("remove one of them".into()));
             }
             if secret.expose().is_empty() {
-                self.problem(false, &format!("credentials.{index}.secret"), "the secret is empty".into(), None);
+                self.problem(
+                    false,
+                    &format!("credentials.{index}.secret_access_key"),
+                    "the secret is empty".into(),
+                    None,
+                );
             }
             credentials.push(Credential { access_key_id, secret, streams });
         }

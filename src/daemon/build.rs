@@ -58,7 +58,8 @@ pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>)
     let mut kept = BTreeMap::new();
     for spec in &specs {
         let dir = settings.state.join("pipelines").join(&spec.name);
-        let found = off_async(|| open_kept(house, &dir)).map_err(|fault| fault.context(format!("pipeline {}", spec.name)))?;
+        let found =
+            off_async(|| open_kept(house, &dir)).map_err(|fault| fault.context(format!("pipeline {}", spec.name)))?;
         kept.insert(spec.name.clone(), found);
     }
     let free_bytes_min = FREE_BYTES_MIN + specs.iter().map(|spec| spec.limits.size_bytes).sum::<u64>();
@@ -147,7 +148,9 @@ async fn way(
         SourceSpec::Demo(options) => {
             Box::new(off_async(|| DemoSource::open(&ground, &dir.join("demo"), options, settings.once))?)
         }
-        SourceSpec::File(options) => Box::new(off_async(|| FileSource::open(&ground, &dir.join("files"), options, settings.once))?),
+        SourceSpec::File(options) => {
+            Box::new(off_async(|| FileSource::open(&ground, &dir.join("files"), options, settings.once))?)
+        }
         SourceSpec::Stream(wanted) => match streams.get(&wanted.name) {
             Some(stream) => Box::new(stream.source(&spec.name)),
             None => return Err(Fault::new(Blame::Bug, format!("stream {} was not opened", wanted.name))),

@@ -61,7 +61,7 @@ impl Transform for Marker {
         for row in 0..batch.len() {
             let (payload, arrival_ms) = (batch.payload(row), batch.arrival_ms(row));
             let id = id_of(payload).expect("producers send ids");
-            if self.reject > 0 && id % self.reject == 0 {
+            if self.reject > 0 && id.is_multiple_of(self.reject) {
                 let message = format!("mark {}", self.mark);
                 let reason = Reason { by: RejectedBy::Transform, code: "Test.Rejected", message };
                 rejected.push(Rejected { payload: Bytes::copy_from_slice(payload), arrival_ms, reason });

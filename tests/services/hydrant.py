@@ -116,7 +116,7 @@ class Hydrant:
 
 def credentials():
     """The hydrant.yaml that lets in who signs with KEY."""
-    return {"credentials": [{"access_key_id": KEY[0], "secret": KEY[1]}]}
+    return {"credentials": [{"access_key_id": KEY[0], "secret_access_key": KEY[1]}]}
 
 
 def yaml(value, indent=0):
