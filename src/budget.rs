@@ -1,8 +1,8 @@
 //! The process budget: how many bytes may be in memory at once.
 //!
-//! Half of it is for bytes on their way in or out (request bodies, uploads): those wait for room, and what holds room never
-//! waits for the other half, so nothing can lock up. The other half is for encoders: they never wait; when it is used up,
-//! a chunk is cut.
+//! A quarter is for requests on their way in, a quarter for objects on their way out: both wait for room, and neither for
+//! the other, so that a store that hangs cannot keep producers out. Half is for encoders: they never wait; when it is
+//! used up, a chunk is cut.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,51 +18,49 @@ pub struct Budget(Arc<Inside>);
 
 #[derive(Debug)]
 struct Inside {
-    passing: Arc<Semaphore>,
-    passing_steps: usize,
+    requests: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    /// Of requests, and of uploads.
+    steps: usize,
     held: AtomicUsize,
     holders: AtomicUsize,
     held_bytes_max: usize,
 }
 
+/// How many bytes are in memory now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    pub requests: usize,
+    pub uploads: usize,
+    pub encoders: usize,
+}
+
 impl Budget {
     /// A budget of `bytes`, at least 1 MiB.
     pub fn new(bytes: usize) -> Budget {
-        let half = bytes.max(1 << 20) / 2;
-        let passing_steps = (half / STEP_BYTES).min(Semaphore::MAX_PERMITS);
+        let bytes = bytes.max(1 << 20);
+        let steps = (bytes / 4 / STEP_BYTES).min(Semaphore::MAX_PERMITS);
         Budget(Arc::new(Inside {
-            passing: Arc::new(Semaphore::new(passing_steps)),
-            passing_steps,
+            requests: Arc::new(Semaphore::new(steps)),
+            uploads: Arc::new(Semaphore::new(steps)),
+            steps,
             held: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
-            held_bytes_max: half,
+            held_bytes_max: bytes / 2,
         }))
     }
 
-    /// Waits for room for `bytes` that pass through; the room comes back when the permit is dropped. More than the whole
-    /// half counts as the whole half. Cancel-safe; first come, first served.
-    pub async fn pass(&self, bytes: usize) -> Passing {
-        let steps = bytes.div_ceil(STEP_BYTES).clamp(1, self.0.passing_steps);
+    /// The room for requests, one permit for each [`STEP_BYTES`]: receivers take it step by step.
+    pub fn requests(&self) -> Arc<Semaphore> {
+        self.0.requests.clone()
+    }
+
+    /// Waits for room for an upload that holds `bytes` in memory; the room comes back when the permit is dropped. More
+    /// than there is counts as all there is. Cancel-safe; first come, first served.
+    pub async fn upload(&self, bytes: usize) -> Uploading {
+        let steps = bytes.div_ceil(STEP_BYTES).clamp(1, self.0.steps);
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        match self.0.passing.clone().acquire_many_owned(steps).await {
-            Ok(permit) => Passing { _permit: Some(permit) },
-            Err(_closed) => Passing { _permit: None },
-        }
-    }
-
-    /// The room for what passes, one permit for each [`STEP_BYTES`]: for those who take it step by step.
-    pub fn passing(&self) -> Arc<Semaphore> {
-        self.0.passing.clone()
-    }
-
-    /// Bytes that pass through now.
-    pub fn passing_bytes(&self) -> usize {
-        (self.0.passing_steps - self.0.passing.available_permits()) * STEP_BYTES
-    }
-
-    /// Bytes that encoders hold now.
-    pub fn held_bytes(&self) -> usize {
-        self.0.held.load(Ordering::Relaxed)
+        Uploading { _permit: self.0.uploads.clone().acquire_many_owned(steps).await.ok() }
     }
 
     /// An account for one chunk's encoders.
@@ -70,11 +68,18 @@ impl Budget {
         self.0.holders.fetch_add(1, Ordering::Relaxed);
         Held { budget: self.clone(), bytes: 0 }
     }
+
+    /// How many bytes are in memory now.
+    pub fn in_use(&self) -> InUse {
+        let taken = |room: &Semaphore| (self.0.steps - room.available_permits().min(self.0.steps)) * STEP_BYTES;
+        let encoders = self.0.held.load(Ordering::Relaxed);
+        InUse { requests: taken(&self.0.requests), uploads: taken(&self.0.uploads), encoders }
+    }
 }
 
-/// Room for bytes that pass through.
+/// Room for the bytes of an upload.
 #[derive(Debug)]
-pub struct Passing {
+pub struct Uploading {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -97,11 +102,11 @@ impl Held {
         self.bytes = bytes;
     }
 
-    /// Whether memory is short and this holder has at least its even share of it.
+    /// Whether memory is short and this holder has at least its even share of what there is.
     pub fn is_too_much(&self) -> bool {
         let inside = &self.budget.0;
         let (held, holders) = (inside.held.load(Ordering::Relaxed), inside.holders.load(Ordering::Relaxed));
-        held > inside.held_bytes_max && self.bytes >= held / holders.max(1)
+        held > inside.held_bytes_max && self.bytes >= inside.held_bytes_max / holders.max(1)
     }
 }
 
@@ -124,16 +129,17 @@ mod tests {
         large.set(1 << 20);
         assert!(large.is_too_much() && !small.is_too_much());
         drop(large);
-        assert_eq!(budget.held_bytes(), 100);
+        assert_eq!(budget.in_use().encoders, 100);
     }
 
     #[tokio::test]
-    async fn what_passes_waits_for_room_and_more_than_everything_still_passes() {
-        let budget = Budget::new(2 << 20);
-        let all = budget.pass(usize::MAX).await;
-        assert_eq!(budget.passing_bytes(), 1 << 20);
-        let mut next = std::pin::pin!(budget.pass(1));
+    async fn uploads_wait_for_each_other_and_never_for_requests() {
+        let budget = Budget::new(4 << 20);
+        let all = budget.upload(usize::MAX).await;
+        assert_eq!(budget.in_use(), InUse { requests: 0, uploads: 1 << 20, encoders: 0 });
+        let mut next = std::pin::pin!(budget.upload(1));
         assert!(futures::poll!(next.as_mut()).is_pending());
+        assert!(budget.requests().try_acquire_many(1024).is_ok());
         drop(all);
         next.await;
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::budget::{Budget, Held};
 use crate::encode::{Encoder, Format};
-use crate::error::Reason;
+use crate::error::{Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::PipelineMetrics;
 use crate::naming::{ErrorPrefix, ObjectName, Prefix, Scratch};
@@ -42,8 +42,9 @@ pub struct Limits {
     pub interval: Duration,
 }
 
-/// Prefixes that one chunk may have open; the next one cuts it.
-pub const PREFIXES_MAX: usize = 10_000;
+/// Prefixes that one chunk may have open, as many as Firehose gives at the most. That many cut it; further ones in the
+/// same batch are set aside.
+pub const PREFIXES_MAX: usize = 5_000;
 
 /// Bytes of all objects of one chunk; more cuts it.
 pub const CHUNK_BYTES_MAX: u64 = 1 << 30;
@@ -57,6 +58,10 @@ pub enum Cut {
     Interval,
     /// Memory is short, or too many prefixes are open.
     Memory,
+    /// The disk was full, and a smaller chunk may fit.
+    Space,
+    /// The source failed behind it.
+    Fault,
     /// The shard has ended.
     End,
 }
@@ -68,6 +73,8 @@ impl Cut {
             Cut::Size => "size",
             Cut::Interval => "interval",
             Cut::Memory => "memory",
+            Cut::Space => "space",
+            Cut::Fault => "fault",
             Cut::End => "end",
         }
     }
@@ -170,6 +177,11 @@ impl Chunk {
                 continue;
             }
             if self.open.get(last).is_none_or(|open| open.partition != partition) {
+                if self.open.len() >= PREFIXES_MAX && !self.objects.contains_key(&partition) {
+                    let reason = too_many_prefixes();
+                    self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
+                    continue;
+                }
                 last = self.object_of(&partition, arrival_ms);
             }
             self.open[last].rows.push(row);
@@ -247,14 +259,13 @@ impl Chunk {
         self.deadline
     }
 
-    /// Bytes that its promise will take on our disk, about.
+    /// Bytes that it takes on our disk so far.
     pub fn bytes(&self) -> u64 {
-        self.draft.bytes() + self.open.iter().map(|open| open.memory as u64).sum::<u64>()
+        self.draft.bytes()
     }
 
-    /// Finishes the objects and promises them: when this returns, they will be delivered. CPU work and syncs.
-    pub fn seal(mut self) -> io::Result<Sealed> {
-        let range = ShardRange { shard: self.shard.clone(), start: self.draft.start().clone(), end: self.end.clone() };
+    /// Finishes the objects, so that they lie on our disk and no longer in memory. CPU work and writes.
+    pub fn finish(mut self) -> io::Result<Finished> {
         let mut named = Vec::with_capacity(self.open.len() + self.errors.len());
         for open in self.open {
             let rows = open.encoder.rows();
@@ -267,6 +278,7 @@ impl Chunk {
             named.push((errors.object, errors.prefix, rejected::EXTENSION, errors.rows));
         }
         named.sort_by(|a, b| (&a.1, a.2).cmp(&(&b.1, b.2)));
+        let range = ShardRange { shard: self.shard, start: self.draft.start().clone(), end: self.end };
         let mut part = 0;
         let mut objects: Vec<Named> = Vec::with_capacity(named.len());
         let mut previous: Option<(String, &str)> = None;
@@ -283,6 +295,31 @@ impl Chunk {
             objects.push(Named { object, name: name.to_string(), rows });
             previous = Some((prefix, extension));
         }
-        self.draft.seal(&self.end, &self.recipe.sink, objects)
+        Ok(Finished { draft: self.draft, end: range.end, sink: self.recipe.sink.clone(), objects })
+    }
+}
+
+fn too_many_prefixes() -> Reason {
+    let message = format!("more than {PREFIXES_MAX} prefixes at once");
+    Reason { by: RejectedBy::Prefix, code: "DynamicPartitioning.ActivePartitionsLimitExceeded", message }
+}
+
+/// A chunk whose objects are complete, but not promised yet.
+pub struct Finished {
+    draft: Draft,
+    end: Position,
+    sink: String,
+    objects: Vec<Named>,
+}
+
+impl Finished {
+    /// Bytes that its promise takes on our disk.
+    pub fn bytes(&self) -> u64 {
+        self.draft.bytes()
+    }
+
+    /// Promises the objects: when this returns, they will be delivered. Syncs.
+    pub fn seal(self) -> io::Result<Sealed> {
+        self.draft.seal(&self.end, &self.sink, self.objects)
     }
 }

@@ -54,7 +54,7 @@ impl House {
         };
         let (metrics, budget, streams) = (self.metrics.clone(), self.budget.clone(), streams.to_vec());
         let render = move || {
-            metrics.set_memory(budget.passing_bytes(), budget.held_bytes());
+            metrics.set_memory(budget.in_use());
             for stream in &streams {
                 let spool::Stats { bytes, durable, refused, .. } = stream.stats();
                 metrics.stream(stream.name()).set(bytes, durable, refused);
@@ -70,6 +70,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     let began = Instant::now();
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    open_files_as_many_as_allowed();
     let _lock = StateLock::take(&settings.state)?;
     let house = House {
         ground: Ground::real(),
@@ -101,10 +102,11 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     if let Some(stream) = built.stdin {
         let (clock, stop) = (house.ground.clock.clone(), stop.clone());
         feeding.spawn(async move {
-            match receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await {
-                Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
-                Err(error) => tracing::error!(%error, "standard input is given up"),
-            }
+            let fed = receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await;
+            fed.map_err(|error| {
+                stream.end();
+                Fault::new(Blame::Source, error.to_string())
+            })
         });
     }
     let mut running = JoinSet::new();
@@ -125,38 +127,53 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
 
     let mut failed = None;
-    loop {
+    while !(settings.once && running.is_empty()) {
         tokio::select! {
             () = stop.cancelled() => break,
             fault = build::first_failure(&built.streams) => {
                 failed = Some(fault);
                 break;
             }
-            ended = running.join_next() => match ended.map(pipeline::finished) {
-                None if settings.once => break,
-                None => stop.cancelled().await,
-                Some(Ok(())) => {}
-                Some(Err(fault)) if fault.blame == Blame::Sink => failed = failed.or(Some(fault)),
-                Some(Err(fault)) => {
+            Some(Ok(fed)) = feeding.join_next() => match fed {
+                Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
+                Err(fault) => {
+                    house.ail(format!("{:#}", fault.error));
+                    failed = failed.or(Some(fault));
+                }
+            },
+            Some(ended) = running.join_next() => match pipeline::finished(ended) {
+                Ok(()) => {}
+                // A foreign object: the other pipelines go on.
+                Err(fault) if !fault.ends_process() => failed = failed.or(Some(fault)),
+                Err(fault) => {
                     failed = Some(fault);
                     break;
                 }
             },
         }
     }
+    let interrupted = stop.is_cancelled();
     stop.cancel();
-    shut_down(&built.streams, serving, running).await;
-    feeding.abort_all();
+    shut_down(&built.streams, serving, feeding, running).await;
     match failed {
-        Some(fault) if settings.once || fault.blame != Blame::Sink => Err(fault),
+        Some(fault) if settings.once || fault.ends_process() => Err(fault),
+        None if settings.once && interrupted => {
+            Err(Fault::new(Blame::Source, "stopped before everything was delivered; the next start goes on"))
+        }
         _ => Ok(()),
     }
 }
 
 /// Doors first, then the group commits under way, then the pipelines with what they are uploading.
-async fn shut_down(streams: &[Stream], mut serving: JoinSet<()>, mut running: JoinSet<Result<(), Fault>>) {
+async fn shut_down(
+    streams: &[Stream],
+    mut serving: JoinSet<()>,
+    mut feeding: JoinSet<Result<receive::stdin::Summary, Fault>>,
+    mut running: JoinSet<Result<(), Fault>>,
+) {
     let quiet = async {
         while serving.join_next().await.is_some() {}
+        while feeding.join_next().await.is_some() {}
         futures::future::join_all(streams.iter().map(Stream::stop)).await;
         while running.join_next().await.is_some() {}
     };
@@ -170,6 +187,15 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Fault> {
         let hint = format!("{address}: {error}\nhint: choose another address with {flag}, such as {flag} 127.0.0.1:0");
         Fault::new(Blame::Config, hint)
     })
+}
+
+/// Each connection, followed file, open chunk and promise holds a file; systemd and shells allow more than they give.
+fn open_files_as_many_as_allowed() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// The first signal stops in order, the second at once.

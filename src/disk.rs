@@ -97,6 +97,28 @@ pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes a folder of the machine's own disk and its parents, with this mode, durably.
+///
+/// A folder that was there is synced in its parent too: a process that died between the two steps left it unsynced. A
+/// parent that we may not read is not one in which we made it.
+pub fn make_folder(dir: &Path, mode: u32) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let was_there = dir.is_dir();
+    if !was_there {
+        if let Some(parent) = parent {
+            make_folder(parent, mode)?;
+        }
+        match fs::DirBuilder::new().mode(mode).create(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            other => other?,
+        }
+    }
+    match RealDisk.sync_dir(parent.unwrap_or(Path::new("."))) {
+        Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    }
+}
+
 /// The machine's own disk.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk;
@@ -133,23 +155,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let was_there = dir.is_dir();
-        if !was_there {
-            if let Some(parent) = parent {
-                self.create_dir(parent)?;
-            }
-            match fs::DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-                other => other?,
-            }
-        }
-        // One that was there is synced too: a process that died between the two steps left it unsynced. A parent that
-        // we may not read is not one in which we made it.
-        match self.sync_dir(parent.unwrap_or(Path::new("."))) {
-            Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            other => other,
-        }
+        make_folder(dir, 0o700)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

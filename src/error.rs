@@ -39,9 +39,11 @@ impl Fault {
         Fault { blame: Blame::Disk, error: error.into() }
     }
 
-    /// A fault of our own disk; a full one is only a matter of waiting.
+    /// A fault of our own disk; one that is full, or a process with all its files open, is only a matter of waiting.
     pub fn of_io(error: io::Error) -> Fault {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            || rustix::io::Errno::from_io_error(&error)
+                .is_some_and(|errno| matches!(errno, rustix::io::Errno::MFILE | rustix::io::Errno::NFILE));
         Fault { blame: if full { Blame::Space } else { Blame::Disk }, error: error.into() }
     }
 
@@ -53,6 +55,11 @@ impl Fault {
     /// A fault of the sink.
     pub fn sink(error: impl Into<anyhow::Error>) -> Fault {
         Fault { blame: Blame::Sink, error: error.into() }
+    }
+
+    /// Whether the process must end: what it would promise from now on could be broken.
+    pub fn ends_process(&self) -> bool {
+        matches!(self.blame, Blame::Disk | Blame::Bug | Blame::Config)
     }
 
     /// Whether trying again later may go well.

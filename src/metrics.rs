@@ -1,7 +1,7 @@
 //! What is counted, and the five positions of every shard: `released <= delivered <= sealed <= read <= tail`.
 //!
 //! Names are stable and documented in the README; label sets are bounded (pipelines, streams, reasons, and at most
-//! [`SHARDS_SHOWN_MAX`] shards a pipeline).
+//! [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -15,9 +15,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::budget::InUse;
 use crate::position::{Position, Shard};
 
-/// Shards of a pipeline that have position metrics of their own; the others are only on the status page.
+/// Shards of a pipeline that have position metrics at a time.
 pub const SHARDS_SHOWN_MAX: usize = 64;
 
 /// All metrics of the process. Cheap to clone.
@@ -151,13 +152,13 @@ impl Metrics {
     }
 
     /// Says how much of the budget is in use.
-    pub fn set_memory(&self, passing_bytes: usize, held_bytes: usize) {
-        let set = |r#use, bytes: usize| {
+    pub fn set_memory(&self, in_use: InUse) {
+        for (r#use, bytes) in
+            [("requests", in_use.requests), ("uploads", in_use.uploads), ("encoders", in_use.encoders)]
+        {
             let gauge = self.0.memory.get_or_create_owned(&OfUse { r#use });
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        };
-        set("passing", passing_bytes);
-        set("encoders", held_bytes);
+        }
     }
 }
 
@@ -258,11 +259,19 @@ impl Positions {
     }
 }
 
-/// The five positions of every shard of a pipeline: for the status page, the metrics, and the assertion of their order.
+/// The five positions of every shard of a pipeline: for the metrics, and to assert their order.
 #[derive(Clone)]
 pub struct Progress {
-    shards: Arc<Mutex<BTreeMap<Shard, Positions>>>,
+    shards: Arc<Mutex<BTreeMap<Shard, Known>>>,
     metrics: PipelineMetrics,
+}
+
+struct Known {
+    positions: Positions,
+    /// Among the first, and so in the metrics.
+    shown: bool,
+    /// Nothing more will be read.
+    ended: bool,
 }
 
 impl Progress {
@@ -276,46 +285,106 @@ impl Progress {
         let (delivered, at) = (delivered.clone(), at.clone());
         let released = delivered.clone();
         let positions = Positions { tail: at.clone(), read: at.clone(), sealed: at, delivered, released };
-        self.shards().entry(shard.clone()).or_insert(positions);
+        let mut shards = self.shards();
+        let shown = shards.values().filter(|known| known.shown).count() < SHARDS_SHOWN_MAX;
+        shards.entry(shard.clone()).or_insert(Known { positions, shown, ended: false });
     }
 
     /// Changes a shard's positions, and asserts their order.
     pub fn update(&self, shard: &Shard, change: impl FnOnce(&mut Positions)) {
         let mut shards = self.shards();
-        let shown = shards.len() <= SHARDS_SHOWN_MAX;
-        let Some(positions) = shards.get_mut(shard) else { return };
+        let Some(known) = shards.get_mut(shard) else { return };
+        let positions = &mut known.positions;
         change(positions);
         if positions.tail < positions.read {
             positions.tail = positions.read.clone();
         }
-        let named = positions.named();
-        for pair in named.windows(2) {
+        for pair in positions.named().windows(2) {
             let ((low, behind), (high, before)) = (pair[0], pair[1]);
             assert!(behind <= before, "{shard}: {low} {behind} is beyond {high} {before}");
         }
-        if shown {
-            for (name, position) in named {
+        if known.shown {
+            for (name, position) in positions.named() {
                 let gauge = self.metrics.metrics.0.positions.get_or_create_owned(&self.metrics.position(shard, name));
                 gauge.set(position.as_str().parse().unwrap_or(f64::INFINITY));
             }
         }
+        self.forget_if_done(shards, shard);
     }
 
-    /// A shard has ended for good.
+    /// A shard has ended for good: it is forgotten when all of it is released.
     pub fn end(&self, shard: &Shard) {
-        if let Some(positions) = self.shards().remove(shard) {
-            for (name, _) in positions.named() {
+        let mut shards = self.shards();
+        if let Some(known) = shards.get_mut(shard) {
+            known.ended = true;
+        }
+        self.forget_if_done(shards, shard);
+    }
+
+    fn forget_if_done(&self, mut shards: MutexGuard<'_, BTreeMap<Shard, Known>>, shard: &Shard) {
+        let done = |known: &Known| known.ended && known.positions.released == known.positions.read;
+        if shards.get(shard).is_some_and(done)
+            && let Some(known) = shards.remove(shard)
+        {
+            for (name, _) in known.positions.named() {
                 self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
             }
         }
     }
 
-    /// All shards now.
-    pub fn snapshot(&self) -> BTreeMap<Shard, Positions> {
-        self.shards().clone()
+    fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Known>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(n: usize) -> Shard {
+        Shard::new(&format!("s{n}")).unwrap()
     }
 
-    fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Positions>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    fn gauges(metrics: &Metrics, shard: &str) -> Vec<String> {
+        let label = format!("shard=\"{shard}\"");
+        metrics.render().lines().filter(|line| line.contains(&label)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn shards_shown_first_stay_shown_and_make_room_when_they_have_ended() {
+        let metrics = Metrics::new();
+        let progress = Progress::new(&metrics.pipeline("p"));
+        for n in 0..=SHARDS_SHOWN_MAX {
+            progress.begin(&shard(n), &0.into(), &0.into());
+        }
+        let all = |to: u64| {
+            move |at: &mut Positions| {
+                let to = Position::from(to);
+                *at = Positions {
+                    tail: to.clone(),
+                    read: to.clone(),
+                    sealed: to.clone(),
+                    delivered: to.clone(),
+                    released: to,
+                };
+            }
+        };
+        progress.update(&shard(0), all(7));
+        progress.update(&shard(SHARDS_SHOWN_MAX), all(7));
+        assert!(gauges(&metrics, "s0")[0].ends_with(" 7.0"), "{:?}", gauges(&metrics, "s0"));
+        assert!(gauges(&metrics, "s64").is_empty());
+        progress.end(&shard(0));
+        assert!(gauges(&metrics, "s0").is_empty());
+        progress.begin(&shard(100), &0.into(), &0.into());
+        progress.update(&shard(100), all(9));
+        assert_eq!(gauges(&metrics, "s100").len(), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "s1: delivered 5 is beyond sealed 0")]
+    fn positions_out_of_order_are_a_bug() {
+        let progress = Progress::new(&Metrics::new().pipeline("p"));
+        progress.begin(&shard(1), &0.into(), &0.into());
+        progress.update(&shard(1), |at| at.delivered = 5.into());
     }
 }

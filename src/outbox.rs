@@ -212,6 +212,7 @@ impl Draft {
             objects,
         };
         let text = serde_json::to_vec(&index)?;
+        assert!(text.len() as u64 <= INDEX_BYTES_MAX, "the prefixes of a chunk are limited");
         self.buffer.extend_from_slice(&text);
         self.buffer.extend_from_slice(&(text.len() as u64).to_le_bytes());
         self.buffer.extend_from_slice(&crc32c::crc32c(&text).to_le_bytes());

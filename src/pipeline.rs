@@ -6,13 +6,14 @@
 //! ```
 //! [`fill`] turns a shard into promises and never waits for the sink, except when the outbox is full. [`keep`] keeps one
 //! promise, and doing it twice is doing it once: it is also what a start does with the promises of a dead process.
-//! Three rules hold the protocol up, and `tests/it/crash.rs` breaks each to see it matter: read on from the end of the
+//! Three rules hold the protocol up, and `tests/it/model.rs` and `tests/sabotage` break them to see that they matter: read on from the end of the
 //! last promise, not from the checkpoint; remove a promise only after the checkpoint has durably passed it; the
 //! checkpoint is the unbroken run of delivered ranges, never the highest one.
 
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
 use crate::record::Batch;
 use crate::sink::{ObjectSink, Upload};
-use crate::source::Source;
+use crate::source::{Read, Reader, Source};
 use crate::transform::{Transform, Transformed};
 
 use waiting::{Blocked, Pause};
@@ -142,6 +143,10 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
             let range = sealed.range();
             way.checkpoint.begin(&shard, &range.start);
             let delivered = way.checkpoint.of(&shard).unwrap_or_else(|| range.start.clone());
+            if range.end <= delivered {
+                off_async(|| way.outbox.remove(range))?;
+                continue;
+            }
             let promised = read_on.get(&shard).unwrap_or(&delivered).clone();
             if range.start > promised {
                 return Err(Fault::new(
@@ -149,7 +154,7 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
                     format!("outbox: the promise of {shard} from {promised} is missing"),
                 ));
             }
-            let end = range.end.clone().max(promised);
+            let end = range.end.clone();
             for object in sealed.objects() {
                 let _ = way.sink_of(&sealed)?.sweep(&object.name);
             }
@@ -184,37 +189,63 @@ async fn fill_from(
     pause: &mut Pause,
 ) -> Result<(), Fault> {
     let mut reader = way.source.open(shard, from.as_ref()).await?;
-    let start = from.insert(reader.position());
-    way.checkpoint.begin(shard, start);
-    way.progress.begin(shard, start, start);
-    while let Some(mut read) = reader.next().await? {
-        let start = from.clone().unwrap_or_else(|| reader.position());
-        let mut chunk = off_async(|| way.chunk(shard, &start))?;
-        let cut = loop {
-            let end = read.end.clone();
-            off_async(|| chunk.push(way.transform(read.batch), end.clone())).map_err(Fault::of_io)?;
-            way.progress.update(shard, |at| (at.read, at.tail) = (end, reader.tail()));
-            if let Some(cut) = chunk.due() {
-                break cut;
-            }
-            tokio::select! {
-                biased;
-                next = reader.next() => match next? {
-                    Some(next) => read = next,
-                    None => break Cut::End,
-                },
-                () = tokio::time::sleep_until(chunk.deadline()) => break Cut::Interval,
-            }
-        };
-        let room = way.room.wait(chunk.bytes()).await;
-        let sealed = off_async(|| chunk.seal()).map_err(Fault::of_io)?;
-        let end = from.insert(sealed.range().end.clone());
-        way.progress.update(shard, |at| at.sealed = end.clone());
-        way.metrics.cut(cut.as_str());
-        pause.over();
-        let _ = promises.send((sealed, room));
+    let mut at = from.insert(reader.position()).clone();
+    way.checkpoint.begin(shard, &at);
+    way.progress.begin(shard, &at, &at);
+    if let Some(delivered) = way.checkpoint.of(shard) {
+        // The process that moved the checkpoint may not have lived to say so.
+        way.source.release(shard, &delivered).await?;
     }
+    while let Some(first) = reader.next().await? {
+        let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
+        let (cut, fault) = fill_chunk(way, shard, &mut *reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
+        let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
+        let room = way.room.wait(finished.bytes()).await;
+        let sealed = off_async(|| finished.seal()).map_err(Fault::of_io)?;
+        at = from.insert(sealed.range().end.clone()).clone();
+        way.progress.update(shard, |positions| positions.sealed = at.clone());
+        way.metrics.cut(cut.as_str());
+        let _ = promises.send((sealed, room));
+        match fault {
+            Some(fault) => return Err(fault),
+            None => pause.over(),
+        }
+    }
+    way.progress.end(shard);
     Ok(())
+}
+
+/// Reads, transforms and encodes until something cuts the chunk; answers what, and the source's fault if it was that.
+async fn fill_chunk(
+    way: &Way,
+    shard: &Shard,
+    reader: &mut dyn Reader,
+    first: Read,
+    chunk: &mut Chunk,
+    bytes_max: u64,
+) -> Result<(Cut, Option<Fault>), Fault> {
+    let mut read = first;
+    loop {
+        let end = read.end.clone();
+        off_async(|| chunk.push(way.transform(read.batch), end.clone())).map_err(Fault::of_io)?;
+        way.progress.update(shard, |positions| (positions.read, positions.tail) = (end, reader.tail()));
+        if let Some(cut) = chunk.due() {
+            return Ok((cut, None));
+        }
+        if chunk.bytes() >= bytes_max {
+            return Ok((Cut::Space, None));
+        }
+        tokio::select! {
+            biased;
+            next = reader.next() => match next {
+                Ok(Some(next)) => read = next,
+                Ok(None) => return Ok((Cut::End, None)),
+                // What was good goes out; the fault comes again behind it.
+                Err(fault) => return Ok((Cut::Fault, Some(fault))),
+            },
+            () = tokio::time::sleep_until(chunk.deadline()) => return Ok((Cut::Interval, None)),
+        }
+    }
 }
 
 /// Keeps one promise: puts its objects, moves the checkpoint, removes the promise, tells the source.
@@ -237,9 +268,8 @@ async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
 }
 
 impl Way {
-    fn chunk(&self, shard: &Shard, start: &Position) -> Result<Chunk, Fault> {
+    fn chunk(&self, shard: &Shard, start: &Position) -> io::Result<Chunk> {
         Chunk::open(&self.recipe, &self.outbox, &self.ground, &self.budget, &self.metrics, (shard, start))
-            .map_err(Fault::of_io)
     }
 
     fn transform(&self, batch: Batch) -> Transformed {
@@ -262,7 +292,6 @@ impl Way {
     async fn put(&self, sealed: &Sealed, object: usize) -> Result<(), Fault> {
         let object = &sealed.objects()[object];
         let sink = self.sink_of(sealed)?;
-        let _passing = self.budget.pass(sink.memory_of_put(object.len)).await;
         let read = |offset, len| off_async(|| sealed.read(object, offset, len));
         let upload = Upload { name: &object.name, len: object.len, crc32c: object.crc32c, read: &read };
         let blocked = Blocked::new(&self.name, &self.metrics);
@@ -284,7 +313,7 @@ impl Way {
     }
 }
 
-/// A task's own result; if it panicked, so do we.
+/// A task's own result; a panic is a bug's fault.
 pub fn finished(done: Result<Result<(), Fault>, JoinError>) -> Result<(), Fault> {
     match done {
         Ok(result) => result,

@@ -90,7 +90,10 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    match runtime.block_on(daemon::run(settings, loaded.pipelines)) {
+    let ended = runtime.block_on(daemon::run(settings, loaded.pipelines));
+    // A read of standard input cannot be called back: it must not keep a stopped process waiting for its pipe.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => Exit::Done,
         Err(fault) => {
             tracing::error!("{:#}", fault.error);

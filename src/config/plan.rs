@@ -15,9 +15,9 @@ use crate::receive::About;
 use crate::source::{demo, file};
 use crate::units::{Interval, Size};
 
-/// Bounds of `buffer.size`; Firehose takes 1 to 128 MiB, and S3 objects of one PUT end at 5 GiB.
+/// Bounds of `buffer.size`; Firehose takes 1 to 128 MiB, and a chunk ends at `chunk::CHUNK_BYTES_MAX`.
 pub const BUFFER_SIZE_MIN: Size = Size::from_kib(1);
-pub const BUFFER_SIZE_MAX: Size = Size::from_gib(5);
+pub const BUFFER_SIZE_MAX: Size = Size::from_gib(1);
 
 /// Bounds of `buffer.interval`; Firehose takes 0 to 900 s.
 pub const BUFFER_INTERVAL_MIN: Interval = Interval::from_millis(100);

@@ -1,7 +1,8 @@
 //! From what was configured to stations that run: promises and checkpoints first, then the streams they read, then
 //! ways and doors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -81,15 +82,28 @@ pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>)
         }
         streams.insert(wanted.name.clone(), stream);
     }
+    let present = specs.iter().map(|spec| spec.name.clone()).collect();
     let mut ways = Vec::with_capacity(specs.len());
     for spec in specs {
         let name = spec.name.clone();
         let Some(kept) = kept.remove(&name) else { continue };
-        let way = way(house, settings, spec, kept, &streams);
-        ways.push(Arc::new(way.await.map_err(|fault| fault.context(format!("pipeline {name}")))?));
+        let way = way(house, settings, spec, kept, &streams).await;
+        match way.map_err(|fault| fault.context(format!("pipeline {name}"))) {
+            Ok(way) => ways.push(Arc::new(way)),
+            Err(fault) if fault.ends_process() || settings.once => return Err(fault),
+            Err(fault) => {
+                let error = format!("{:#}", fault.error);
+                tracing::error!(
+                    error,
+                    "the pipeline does not run; what it has not delivered is kept for the next start"
+                );
+                house.ail(error);
+            }
+        }
     }
+    hold_for_the_absent(house, settings, &streams, &present).await?;
     let doors = (!doors.is_empty()).then(|| {
-        let opened = Doors::new(&house.ground, house.budget.passing(), settings.doors());
+        let opened = Doors::new(&house.ground, house.budget.requests(), settings.doors());
         opened.set_streams(doors);
         Arc::new(opened)
     });
@@ -159,7 +173,14 @@ async fn way(
     let mut sinks = BTreeMap::new();
     for url in std::iter::once(&spec.sink.url).chain(&kept.sinks) {
         let options = crate::sink::Options { url: url.clone(), ..spec.sink.clone() };
-        sinks.insert(url.clone(), off_async(|| ObjectSink::open(&options, ground.random.clone()))?);
+        let opened = off_async(|| ObjectSink::open(&options, ground.random.clone()));
+        let sink = opened.map_err(|fault| match *url == spec.sink.url {
+            true => fault,
+            false => Fault { blame: Blame::Sink, ..fault }.context(format!(
+                "objects were promised to {url}\nhint: put that sink and its options back until they are delivered"
+            )),
+        })?;
+        sinks.insert(url.clone(), sink.within(&budget));
     }
     let metrics = metrics.pipeline(&spec.name);
     let outbox_bytes_max = OUTBOX_BYTES_MAX.max(spec.limits.size_bytes.saturating_mul(4));
@@ -185,6 +206,48 @@ async fn way(
         progress: Progress::new(&metrics),
         metrics,
     })
+}
+
+/// Pipelines that have run on this state folder and are not configured now: what they have not delivered of an open stream
+/// is held for them, and said.
+async fn hold_for_the_absent(
+    house: &House,
+    settings: &Settings,
+    streams: &BTreeMap<String, Stream>,
+    present: &BTreeSet<String>,
+) -> Result<(), Fault> {
+    let folder = settings.state.join("pipelines");
+    let absent = off_async(|| folders_of(&folder)).map_err(Fault::disk)?;
+    for name in absent.difference(present) {
+        let dir = folder.join(name);
+        let kept = off_async(|| open_kept(house, &dir)).map_err(|fault| fault.context(format!("pipeline {name}")))?;
+        if !kept.sinks.is_empty() {
+            tracing::warn!(pipeline = name, "not configured now: objects that it promised wait in its outbox");
+        }
+        for stream in streams.values() {
+            if let Some(position) = kept.promised.get(stream.shard()) {
+                stream.source(name).release(stream.shard(), position).await?;
+                let (stream, hint) = (stream.name(), format!("remove {} to let them go", dir.display()));
+                tracing::warn!(pipeline = name, stream, hint, "not configured now: its undelivered records are kept");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn folders_of(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other?,
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// The fault of the first stream whose disk fails; pends for ever while all is well.

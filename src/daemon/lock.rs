@@ -49,9 +49,8 @@ fn lock(state: &Path) -> anyhow::Result<StateLock> {
         }
         Err(TryLockError::Error(error)) => return Err(error.into()),
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
+    // For people only: on a full disk the lock holds without it.
+    let _ = file.rewind().and_then(|()| writeln!(file, "{:<10}", std::process::id()));
     Ok(StateLock { _file: file })
 }
 

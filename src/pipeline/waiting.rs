@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::chunk::CHUNK_BYTES_MAX;
 use crate::error::{Blame, Fault};
 use crate::metrics::PipelineMetrics;
 use crate::position::Shard;
@@ -54,20 +55,27 @@ impl OutboxRoom {
     }
 }
 
-/// The pause after a fault that time may mend: 200 ms, doubling up to 30 s, until something went well.
+/// The pause after a fault that time may mend: 200 ms, doubling up to 30 s, until something went well. While the disk is
+/// full, chunks get smaller too, so that one of them fits.
 #[derive(Debug, Default)]
 pub struct Pause {
     faults: u32,
+    full: u32,
 }
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(30);
+    /// From 1 GiB to 64 KiB.
+    const HALVINGS_MAX: u32 = 14;
 
     /// Says what is wrong and waits.
     pub async fn after(&mut self, pipeline: &str, shard: Option<&Shard>, fault: &Fault) {
         let pause = (Pause::FIRST * 2u32.saturating_pow(self.faults.min(16))).min(Pause::LONGEST);
         self.faults += 1;
+        if fault.blame == Blame::Space {
+            self.full = (self.full + 1).min(Pause::HALVINGS_MAX);
+        }
         let shard = shard.map(tracing::field::display);
         let what = match fault.blame {
             Blame::Space => "the disk is full: waiting until delivered chunks have freed some of it",
@@ -80,6 +88,12 @@ impl Pause {
     /// Something went well.
     pub fn over(&mut self) {
         self.faults = 0;
+        self.full = self.full.saturating_sub(1);
+    }
+
+    /// Bytes at which the next chunk should be cut.
+    pub fn chunk_bytes_max(&self) -> u64 {
+        CHUNK_BYTES_MAX >> self.full
     }
 }
 

@@ -83,7 +83,13 @@ async fn connection(socket: TcpStream, doors: Arc<Doors>, stop: CancellationToke
         let in_flight = pace.begin(request.version() == Version::HTTP_2);
         let doors = doors.clone();
         async move {
-            let reply = answer(&doors, request).await;
+            // In a task of its own: a client that goes away must not free its bytes in the budget while they still wait
+            // for the writer.
+            let answering = tokio::spawn(async move { answer(&doors, request).await });
+            let reply = answering.await.unwrap_or_else(|panic| {
+                tracing::error!(%panic, "a request was not answered");
+                http::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", None)
+            });
             drop(in_flight);
             Ok::<Reply, Infallible>(reply)
         }

@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::disk::make_folder;
+
 /// Most folders remembered as durable; then they are synced again.
 const FOLDERS_MAX: usize = 4096;
 
@@ -24,7 +26,7 @@ pub struct LocalRoot {
 impl LocalRoot {
     /// Makes the folder, durably, with its parents. The root itself may be reached through symbolic links.
     pub fn create(root: &Path) -> io::Result<LocalRoot> {
-        make_folder(root)?;
+        make_folder(root, 0o777)?;
         Ok(LocalRoot { root: fs::canonicalize(root)?, durable: Mutex::default() })
     }
 
@@ -93,21 +95,6 @@ impl LocalRoot {
         }
         durable.insert(path);
     }
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_folder(parent)?;
-    }
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
-        other => other?,
-    }
-    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 fn make_entry(path: &Path) -> io::Result<()> {

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
+use crate::budget::{Budget, Uploading};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::Random;
@@ -69,6 +70,7 @@ struct Shared {
     random: Random,
     multipart_above: u64,
     part_bytes: u64,
+    budget: Option<Budget>,
     /// The store said that it cannot create without overwriting; from then on we look first.
     cannot_create: AtomicBool,
 }
@@ -138,11 +140,11 @@ impl ObjectSink {
         format!("{}/{name}", self.shared.shown)
     }
 
-    /// Bytes of memory that a put of `len` bytes takes.
-    pub fn memory_of_put(&self, len: u64) -> usize {
-        let parts = self.shared.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
-        let bytes = if len > self.shared.multipart_above { parts } else { len };
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+    /// The same sink, whose attempts wait for room in the budget.
+    pub fn within(self, budget: &Budget) -> ObjectSink {
+        let budget = Some(budget.clone());
+        let shared = Arc::into_inner(self.shared).map(|shared| Shared { budget, ..shared });
+        ObjectSink { shared: Arc::new(shared.expect("the budget is set before the sink is shared")) }
     }
 
     /// Stores an object under its name, or finds that it is there; tries for ever, calling `trouble` after each
@@ -154,7 +156,11 @@ impl ObjectSink {
         let began = Instant::now();
         let mut attempt = 0u32;
         loop {
-            let setback = match self.shared.attempt(&path, upload).await {
+            // Only for the attempt: a store that is down must not keep room from others while we wait.
+            let room = self.shared.room(upload.len).await;
+            let attempted = self.shared.attempt(&path, upload).await;
+            drop(room);
+            let setback = match attempted {
                 Ok(put) => return Ok(put),
                 Err(setback) => setback,
             };
@@ -209,8 +215,16 @@ impl Shared {
             random,
             multipart_above: 64 << 20,
             part_bytes: 16 << 20,
+            budget: None,
             cannot_create: AtomicBool::new(false),
         }
+    }
+
+    /// Room for the bytes that one attempt holds in memory.
+    async fn room(&self, len: u64) -> Option<Uploading> {
+        let parts = self.part_bytes.saturating_mul(PARTS_IN_FLIGHT_MAX as u64);
+        let bytes = if len > self.multipart_above { parts } else { len };
+        Some(self.budget.as_ref()?.upload(usize::try_from(bytes).unwrap_or(usize::MAX)).await)
     }
 
     /// The name below the root, as it is: a name that the store would change is refused.

@@ -366,8 +366,11 @@ const BUFFER_BYTES_KEPT: usize = 8 << 20;
 /// The disk has no room: the group is refused. Anything else: the stream stops.
 fn refusal(error: &io::Error, doing: impl FnOnce() -> String) -> Refused {
     use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+    let too_many_files = rustix::io::Errno::from_io_error(error)
+        .is_some_and(|errno| matches!(errno, rustix::io::Errno::MFILE | rustix::io::Errno::NFILE));
     match error.kind() {
         StorageFull | QuotaExceeded | WriteZero => Refused::Full,
+        _ if too_many_files => Refused::Full,
         _ => Refused::Failed(format!("{}: {error}", doing())),
     }
 }

@@ -271,7 +271,8 @@ fn base_plan() -> Plan {
         pipelines: 1,
         requests: 9,
         producers: 1,
-        limits: Limits { size_bytes: 120, interval: Duration::from_millis(700) },
+        // Small enough for several chunks, so that the checkpoint comes to be overwritten in place.
+        limits: Limits { size_bytes: 60, interval: Duration::from_millis(700) },
         segment_bytes: 1 << 10,
         mark: 1,
         reject: 5,

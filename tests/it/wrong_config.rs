@@ -352,7 +352,7 @@ x.yaml:2:20: `source.demo.records`: expected a whole number from 0 to 1844674407
     |                    ^^^^^^^^^^^^^^^^^^^^";
     assert_eq!(demo("records: 99999999999999999999"), one(expected));
     let expected = "\
-x.yaml:8:17: `buffer.size`: expected 1 KiB to 5 GiB, found 6 GiB
+x.yaml:8:17: `buffer.size`: expected 1 KiB to 1 GiB, found 6 GiB
   8 | buffer: { size: 6 GiB, interval: 60s }
     |                 ^^^^^";
     assert_eq!(with("128 MiB", "6 GiB"), one(expected));

@@ -92,6 +92,8 @@ impl Birth {
     fn read_or_make(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Result<Birth, Fault> {
         let disk = ground.disk.as_ref();
         disk.create_dir(dir).map_err(Fault::disk)?;
+        // What is read here is relied on: the process that wrote it may have died before its sync.
+        disk.sync_dir(dir).map_err(Fault::disk)?;
         match disk::read_all(disk, &dir.join(name)) {
             Ok(bytes) => {
                 let birth = str::from_utf8(&bytes).ok().and_then(Birth::parse);

@@ -164,6 +164,8 @@ impl Registry {
         let disk = ground.disk.as_ref();
         let on_disk = |error: io::Error| at_registry(dir, error);
         disk.create_dir(dir).map_err(on_disk)?;
+        // What is read here is relied on: the process that wrote it may have died before its sync.
+        disk.sync_dir(dir).map_err(on_disk)?;
         disk::remove_if_there(disk, &dir.join(format!("tmp-{NAME}"))).map_err(on_disk)?;
         let mut registry = Registry {
             ground: ground.clone(),
@@ -316,7 +318,7 @@ impl Registry {
         over
     }
 
-    /// Makes every change durable. Blocks. Blame: disk.
+    /// Makes every change durable. Blocks. Blame: disk, or its space; then the changes wait for the next time.
     pub fn save(&mut self) -> Result<(), Fault> {
         if self.unsaved || self.is_new {
             let text = print(self.entries.values());
@@ -358,7 +360,7 @@ impl Registry {
 }
 
 fn at_registry(dir: &Path, error: io::Error) -> Fault {
-    Fault::disk(error).context(format!("{}", dir.join(NAME).display()))
+    Fault::of_io(error).context(format!("{}", dir.join(NAME).display()))
 }
 
 #[cfg(test)]
