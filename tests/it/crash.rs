@@ -41,6 +41,8 @@ struct Plan {
     producers: u64,
     limits: Limits,
     segment_bytes: u64,
+    /// With none, segments go as soon as they are released, and no call is made twice.
+    once_window_ms: u64,
     /// The transform's answer in this life: it marks each record with it, and rejects every `reject`-th.
     mark: u64,
     reject: u64,
@@ -122,7 +124,7 @@ async fn live(
         segment_bytes: plan.segment_bytes,
         spool_bytes_max: 1 << 20,
         free_bytes_min: 0,
-        once_window_ms: 60_000,
+        once_window_ms: plan.once_window_ms,
         ..spool::Options::default()
     };
     let stream = Stream::open(&ground, Path::new("/state/streams/s"), "s", &options).await?;
@@ -137,7 +139,8 @@ async fn live(
         let first = *next_id;
         *next_id += plan.requests * 4;
         let rng = Rng::new(seed ^ first, "producer");
-        producing.spawn(produce(stream.clone(), producer, first, plan.requests, rng, oracle.clone()));
+        let once = plan.once_window_ms > 0;
+        producing.spawn(produce(stream.clone(), (producer, once), first, plan.requests, rng, oracle.clone()));
     }
     while producing.join_next().await.is_some() {}
     if !plan.last {
@@ -152,20 +155,27 @@ async fn live(
     Ok(())
 }
 
-async fn produce(stream: Stream, producer: u64, first: Id, requests: u64, mut rng: Rng, oracle: Arc<Mutex<Oracle>>) {
+async fn produce(
+    stream: Stream,
+    (producer, once): (u64, bool),
+    first: Id,
+    requests: u64,
+    mut rng: Rng,
+    oracle: Arc<Mutex<Oracle>>,
+) {
     for request in 0..requests {
         let ids: Vec<Id> = (0..1 + rng.below(4)).map(|n| first + request * 4 + n).collect();
         ids.iter().for_each(|id| oracle.lock().unwrap().attempt(*id));
         let mut key = [0; 16];
         key[..8].copy_from_slice(&(first + request * 4 + 1).to_le_bytes());
         // As an SDK does: the same key for the retries of one call, here sometimes although the answer was good.
-        let calls = 1 + u64::from(rng.chance(200));
+        let calls = 1 + u64::from(once && rng.chance(200));
         let mut acked = false;
         let mut call = 0;
         while call < calls {
             let mut records = BatchBuilder::default();
             ids.iter().for_each(|id| records.push(payload_of(*id).as_bytes(), 1_767_225_600_000));
-            let append = Append { records: records.finish(), once: Some(OnceKey(key)) };
+            let append = Append { records: records.finish(), once: once.then_some(OnceKey(key)) };
             match stream.append(append).await {
                 Ok(appended) => {
                     assert_eq!(appended.count as usize, ids.len());
@@ -273,7 +283,8 @@ fn base_plan() -> Plan {
         producers: 1,
         // Small enough for several chunks, so that the checkpoint comes to be overwritten in place.
         limits: Limits { size_bytes: 60, interval: Duration::from_millis(700) },
-        segment_bytes: 1 << 10,
+        segment_bytes: 512,
+        once_window_ms: 0,
         mark: 1,
         reject: 5,
         last: false,
@@ -367,6 +378,7 @@ fn history(seed: u64) -> Result<(u64, usize), String> {
             producers: 1 + rng.below(3),
             limits: Limits { size_bytes: 40 + rng.below(400), interval: Duration::from_millis(100 + rng.below(2000)) },
             segment_bytes: 512 << rng.below(4),
+            once_window_ms: [0, 60_000][rng.below(2) as usize],
             mark: life,
             reject: [0, 3, 5][rng.below(3) as usize],
             last: false,
