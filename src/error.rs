@@ -11,7 +11,8 @@ pub enum Blame {
     Config,
     /// The place records come from: the pipeline tries again, with backoff, for ever.
     Source,
-    /// The place objects go to: tried again for ever; producers feel it as backpressure.
+    /// The place objects go to: a foreign object has our name, or the folder cannot be used; the pipeline stops. (What a
+    /// sink does not take is tried again for ever, and is no fault.)
     Sink,
     /// Room on our own disk: tried again, since delivering frees some.
     Space,

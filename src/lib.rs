@@ -18,10 +18,12 @@ pub mod units;
 pub mod ground;
 pub mod metrics;
 
+// and names
+pub mod naming;
+
 // floor 1: stations that know only words
 pub mod checkpoint;
 pub mod encode;
-pub mod naming;
 pub mod outbox;
 pub mod sink;
 pub mod source;

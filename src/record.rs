@@ -13,6 +13,14 @@ pub struct Span {
     pub end: u32,
 }
 
+/// The record in a line: `line`, which is without its `\n`, up to a `\r` at its end; `None` if that is nothing.
+///
+/// This is the rule wherever lines come in, for a last one without its end too.
+pub fn of_line(line: &[u8]) -> Option<&[u8]> {
+    let content = line.strip_suffix(b"\r").unwrap_or(line);
+    (!content.is_empty()).then_some(content)
+}
+
 /// Records handed over at once.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -122,5 +130,19 @@ impl BatchBuilder {
     /// The batch.
     pub fn finish(self) -> Batch {
         Batch::new(self.data.into(), self.spans, self.arrival_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_record_without_its_end() {
+        assert_eq!(of_line(b"x"), Some(&b"x"[..]));
+        assert_eq!(of_line(b"x\r"), Some(&b"x"[..]));
+        assert_eq!(of_line(b"x\r\r"), Some(&b"x\r"[..]), "one line has one end");
+        assert_eq!(of_line(b"\rx"), Some(&b"\rx"[..]));
+        assert_eq!((of_line(b""), of_line(b"\r")), (None, None));
     }
 }

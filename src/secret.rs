@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
+use crate::nearest::nearest;
+
 /// A text that shows itself only to those who ask for it by [`Secret::expose`].
 ///
 /// In configuration it is written as `env:NAME`, `file:/path` or `cred:name` (a systemd credential), which
@@ -50,6 +52,17 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// Whether a key by its name holds a secret: `secret`, `aws_secret_access_key`, `token`, `azure_storage_account_key`,
+/// also if it is misspelt.
+pub fn is_secret_key(key: &str) -> bool {
+    let key = key.to_lowercase();
+    let words = ["secret", "password", "passwd", "token"];
+    if key.split('_').any(|part| nearest(part, words).is_some()) {
+        return true;
+    }
+    words.iter().any(|word| key.contains(word)) || key == "key" || key.ends_with("_key")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +72,22 @@ mod tests {
         let secret: Secret = serde_json::from_str("\"hunter2\"").unwrap();
         assert_eq!(secret.expose(), "hunter2");
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "Secret(***) Some(Secret(***))");
+    }
+
+    #[test]
+    fn keys_of_secrets_are_known_by_name() {
+        for key in [
+            "secret",
+            "aws_secret_access_key",
+            "azure_storage_sas_token",
+            "azure_storage_account_key",
+            "Password",
+            "secrt",
+        ] {
+            assert!(is_secret_key(key), "{key}");
+        }
+        for key in ["access_key_id", "partition_keys", "prefix", "region"] {
+            assert!(!is_secret_key(key), "{key}");
+        }
     }
 }

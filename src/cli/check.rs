@@ -23,7 +23,7 @@ pub struct Arguments {
 /// Checks, and prints one line per pipeline; or every problem, to standard error.
 pub fn check(arguments: Arguments) -> Exit {
     let environment = Environment::of_process();
-    let settings = arguments.config.map(|file| {
+    let settings = arguments.config.clone().map(|file| {
         let flags = Flags { config: Some(file), ..Flags::default() };
         config::settings(flags, &environment)
     });
@@ -34,7 +34,7 @@ pub fn check(arguments: Arguments) -> Exit {
         Some(Ok((_, of_settings))) => warnings.extend(of_settings),
         Some(Err(of_settings)) => problems.extend(of_settings),
     }
-    let pipelines = match config::load(&arguments.paths, &environment) {
+    let pipelines = match config::load(&arguments.paths, arguments.config.as_deref(), &environment) {
         Ok(loaded) => {
             warnings.extend(loaded.warnings);
             loaded.pipelines

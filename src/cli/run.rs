@@ -63,8 +63,8 @@ pub fn run(arguments: Arguments) -> Exit {
         Format::Json => LogFormat::Json,
     });
     let flags = Flags { config, state, listen, admin, memory, anonymous, once, log, log_level };
+    let loaded = config::load(&paths, flags.config.as_deref(), &environment);
     let settings = config::settings(flags, &environment);
-    let loaded = config::load(&paths, &environment);
     let ((settings, mut warnings), loaded) = match (settings, loaded) {
         (Ok(settings), Ok(loaded)) => (settings, loaded),
         (settings, loaded) => {

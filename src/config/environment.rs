@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::problem::Problems;
 use super::tree::{Kind, Name, NodeId, Tree};
-use crate::nearest::nearest;
+use crate::secret::is_secret_key;
 
 /// A secret's file may be this long, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -172,17 +172,6 @@ fn is_variable_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Whether a key by its name holds a secret: `secret`, `aws_secret_access_key`, `token`, `azure_storage_account_key`,
-/// also if it is misspelt.
-pub(super) fn is_secret_key(key: &str) -> bool {
-    let key = key.to_lowercase();
-    let words = ["secret", "password", "passwd", "token"];
-    if key.split('_').any(|part| nearest(part, words).is_some()) {
-        return true;
-    }
-    words.iter().any(|word| key.contains(word)) || key == "key" || key.ends_with("_key")
-}
-
 fn hide_secrets(tree: &mut Tree) {
     let mut spans = Vec::new();
     for id in tree.ids() {
@@ -245,22 +234,5 @@ mod tests {
         assert_eq!(environment.dereference("cred:../db"), Some(Err(outside.into())));
         let none = "the credential `db`: the environment variable `CREDENTIALS_DIRECTORY` is not set";
         assert_eq!(Environment::of([]).dereference("cred:db"), Some(Err(none.into())));
-    }
-
-    #[test]
-    fn keys_of_secrets_are_known_by_name() {
-        for key in [
-            "secret",
-            "aws_secret_access_key",
-            "azure_storage_sas_token",
-            "azure_storage_account_key",
-            "Password",
-            "secrt",
-        ] {
-            assert!(is_secret_key(key), "{key}");
-        }
-        for key in ["access_key_id", "partition_keys", "prefix", "region"] {
-            assert!(!is_secret_key(key), "{key}");
-        }
     }
 }

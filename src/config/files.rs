@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::problem::{Place, Problems, Written};
 use super::yaml::FILE_BYTES_MAX;
+use crate::naming::{PIPELINE_BYTES_MAX, is_pipeline_name};
 
 /// A folder may hold this many pipelines.
 const PIPELINES_MAX: usize = 10_000;
@@ -16,8 +17,14 @@ const PIPELINES_MAX: usize = 10_000;
 pub const SETTINGS_FILE: &str = "hydrant.yaml";
 
 /// The pipeline files that `paths` name, in order and each once, with their names. Files as they are; of folders all
-/// `*.yaml` and `*.yml` that do not begin with a dot, sorted by name.
-pub(super) fn find(paths: &[PathBuf], problems: &mut Problems) -> Vec<(String, PathBuf)> {
+/// `*.yaml` and `*.yml` that do not begin with a dot, sorted by name. Warns of settings that lie in a folder and are not
+/// `settings_file`, which was read.
+pub(super) fn find(
+    paths: &[PathBuf],
+    settings_file: Option<&Path>,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Vec<(String, PathBuf)> {
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
         let shown = path.display().to_string();
@@ -33,7 +40,10 @@ pub(super) fn find(paths: &[PathBuf], problems: &mut Problems) -> Vec<(String, P
                 let message = format!("the folder holds {} pipelines, more than {PIPELINES_MAX}", found.len());
                 problems.push(Place::file(shown), message, None);
             }
-            Ok(Some(found)) => files.extend(found),
+            Ok(Some(found)) => {
+                files.extend(found);
+                warn_of_unread(&path.join(SETTINGS_FILE), settings_file, warnings);
+            }
             Err(error) => problems.push(Place::file(shown), cannot_read(&error), None),
         }
     }
@@ -71,16 +81,24 @@ fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+fn warn_of_unread(settings: &Path, settings_file: Option<&Path>, warnings: &mut Problems) {
+    if settings.is_file() && !settings_file.is_some_and(|read| same_file(read, settings)) {
+        let place = Place::file(settings.display().to_string());
+        warnings.push(place, "warning: not read, as it is no pipeline", Some("pass it with `--config`".into()));
+    }
+}
+
 /// The name of a pipeline: its file's, without the extension.
 fn name_of(file: &Path, problems: &mut Problems) -> Option<String> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    let clean = stem.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    if (1..=64).contains(&stem.len()) && clean && !stem.starts_with(['.', '-', '_']) {
+    if is_pipeline_name(&stem) {
         return Some(stem.into_owned());
     }
     let message = format!("`{}` is no name for a pipeline", super::tree::shown(&stem));
-    let hint = "a pipeline is named after its file: 1 to 64 of `a-z A-Z 0-9 _ . -`, first a letter or digit";
-    problems.push(Place::file(file.display().to_string()), message, Some(hint.into()));
+    let hint = format!(
+        "a pipeline is named after its file: 1 to {PIPELINE_BYTES_MAX} of `a-z A-Z 0-9 _ . -`, first a letter or digit"
+    );
+    problems.push(Place::file(file.display().to_string()), message, Some(hint));
     None
 }
 

@@ -22,7 +22,7 @@ mod written;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use environment::Environment;
@@ -42,12 +42,12 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Loads the pipelines of files and folders; else everything that is wrong with all of them. Blocks on reading files;
-/// opens no socket and writes nothing.
-pub fn load(paths: &[PathBuf], environment: &Environment) -> Result<Loaded, Problems> {
+/// Loads the pipelines of files and folders; else everything that is wrong with all of them. `settings_file` was passed as
+/// such, so that it may lie among them. Blocks on reading files; opens no socket and writes nothing.
+pub fn load(paths: &[PathBuf], settings_file: Option<&Path>, environment: &Environment) -> Result<Loaded, Problems> {
     let (mut problems, mut warnings) = (Problems::new(), Problems::new());
     let mut loaded: Vec<(PipelineSpec, Tree)> = Vec::new();
-    for (name, path) in files::find(paths, &mut problems) {
+    for (name, path) in files::find(paths, settings_file, &mut problems, &mut warnings) {
         // The limit of kept problems is per file.
         let mut of_file = Problems::new();
         let written = files::read(&path, &mut of_file);

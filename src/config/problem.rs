@@ -13,7 +13,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::environment::is_secret_key;
+use crate::secret::is_secret_key;
 
 /// One problem list holds at most this many; what comes after is counted, not kept.
 const PROBLEMS_MAX: usize = 100;

@@ -205,7 +205,7 @@ impl Judge<'_> {
             log: Log { format: flags.log.or(written.log), level: flags.log_level.or(written.log_level) },
         };
         if let Err(problem) = check_exposure(settings.listen, &settings.auth(), anonymous) {
-            self.problem(listen_by_flag, "listen", format!("`listen`: {problem}"), None);
+            self.problem(listen_by_flag, "listen", problem, None);
         }
         settings
     }

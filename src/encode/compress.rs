@@ -50,7 +50,7 @@ impl Compression {
         }
     }
 
-    /// How large JSON lines become, in per cent, before the first block has told (`spec/performance.md`).
+    /// How large JSON lines become, in per cent, before the first block has told.
     pub fn usual_percent(self) -> u64 {
         match self {
             Compression::None => 100,

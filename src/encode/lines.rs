@@ -12,12 +12,11 @@ use serde::Deserialize;
 use super::compress::{Compression, Compressors};
 use super::{Encoder, Format};
 use crate::error::Reason;
+use crate::naming::{EXTENSION_BYTES_MAX, is_extension};
 use crate::record::Batch;
 
 /// Raw bytes that are gathered before they are compressed as one block.
 pub const BLOCK_BYTES: usize = 1 << 20;
-/// The longest extension, in characters.
-pub const EXTENSION_LEN_MAX: usize = 32;
 
 /// The options of `lines`, as written.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -25,7 +24,7 @@ pub const EXTENSION_LEN_MAX: usize = 32;
 pub struct Options {
     pub compression: Compression,
     pub delimiter: Delimiter,
-    /// In place of the one that follows from the other options, with its dot.
+    /// In place of the one that follows from the other options, with its dot; as names have it ([`is_extension`]).
     pub extension: Option<String>,
 }
 
@@ -146,12 +145,10 @@ impl Encoder for LinesEncoder {
 }
 
 fn checked_extension(extension: &str) -> anyhow::Result<String> {
-    let clean = extension.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    let fits = (2..=EXTENSION_LEN_MAX).contains(&extension.len());
-    if !extension.starts_with('.') || !clean || !fits || extension.contains("..") {
+    if !is_extension(extension) {
         bail!(
-            "extension {extension:?}: a dot, then up to {} letters, digits, `-`, `_` or single dots",
-            EXTENSION_LEN_MAX - 1
+            "the extension `{extension}` cannot end a name\nhint: write words of `a-z 0-9 _`, each behind a dot, such as `.log.gz`; \
+             at most {EXTENSION_BYTES_MAX} characters"
         );
     }
     Ok(extension.to_owned())
@@ -272,7 +269,7 @@ mod tests {
         assert_eq!(extension("compression: hadoop_snappy").unwrap(), ".ndjson.snappy");
         assert_eq!(extension("{ compression: gzip, delimiter: none }").unwrap(), ".bin.gz");
         assert_eq!(extension("extension: .log.gz").unwrap(), ".log.gz");
-        for wrong in ["gz", ".", ".a/b", "..", ".a..b"] {
+        for wrong in ["gz", ".", ".a/b", "..", ".a..b", ".my-LOG"] {
             assert!(extension(&format!("extension: \"{wrong}\"")).is_err(), "{wrong}");
         }
     }

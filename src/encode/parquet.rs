@@ -29,7 +29,7 @@ use crate::record::Batch;
 pub const BATCH_ROWS_MAX: usize = 16_384;
 /// Bytes of JSON that gather in the decoder before they are encoded together.
 pub const BATCH_JSON_BYTES_MAX: usize = 8 << 20;
-/// How large a row of JSON becomes, in per cent, before the first batch has told (`spec/performance.md`).
+/// How large a row of JSON becomes, in per cent, before the first batch has told.
 const USUAL_PERCENT: u64 = 16;
 /// The least limit of a row group: below, the footer grows faster than the data.
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;

@@ -16,7 +16,7 @@ const KEYS_MAX: usize = 50;
 
 /// What richer jq needs.
 const RICHER: &str =
-    "only paths can be used here, such as .a.b, .\"quoted key\" or .a[0]; compute other values in a transform";
+    "only paths can be used here, such as `.a.b`, `.\"quoted key\"` or `.a[0]`; compute other values in a transform";
 
 /// A path into a JSON record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +49,6 @@ impl FieldPath {
     /// The steps, at least one.
     pub fn steps(&self) -> &[Step] {
         &self.steps
-    }
-
-    /// The key of the record itself under which the path begins, if it begins with a key.
-    pub fn top(&self) -> Option<&str> {
-        match self.steps.first() {
-            Some(Step::Key(key)) => Some(key),
-            _ => None,
-        }
     }
 
     fn parse(text: &str, in_key: impl Fn(char) -> bool) -> Result<FieldPath, TemplateError> {
@@ -301,7 +293,7 @@ mod tests {
         let keys = query("{customer_id:.customer_id, \"t\" : .type.device,\n x:.\"a,b:c\"}").unwrap();
         assert_eq!(keys.names().collect::<Vec<_>>(), ["customer_id", "t", "x"]);
         assert_eq!(keys.get("t").unwrap().to_string(), "type.device");
-        assert_eq!(keys.get("x").unwrap().top(), Some("a,b:c"));
+        assert_eq!(keys.get("x").unwrap().steps(), [Step::Key("a,b:c".into())]);
         for (wrong, offset) in
             [("customer:.x", 0), ("{a}", 1), ("{a:.b,a:.c}", 6), ("{a:.b|tostring}", 5), ("{}", 1), ("{a:(.b)}", 3)]
         {

@@ -14,8 +14,8 @@
 //! - no folder may look like an object's file name ([`is_file_name`]);
 //! - the shard's id in the file name is unique for ever.
 
-mod event;
 mod field;
+mod moment;
 mod prefix;
 mod scan;
 mod template;
@@ -54,7 +54,7 @@ pub const TAIL_BYTES_MAX: usize = 80;
 pub const PIPELINE_BYTES_MAX: usize = 64;
 
 /// Longest extension with its dots, in bytes.
-const EXTENSION_BYTES_MAX: usize = 32;
+pub const EXTENSION_BYTES_MAX: usize = 32;
 
 /// Digits that a position is padded to, so that a listing is in order (a longer one stays longer).
 const POSITION_DIGITS: usize = 16;
@@ -87,7 +87,7 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "at character {}: {}", self.offset + 1, self.message)?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }
@@ -117,7 +117,7 @@ pub struct ObjectName {
     pub range: ShardRange,
     /// 0: the only or first object of its prefix in this chunk; not written.
     pub part: u32,
-    /// With its dot, from `[a-z0-9._]`; or empty.
+    /// As [`is_extension`] has it.
     pub extension: String,
 }
 
@@ -169,11 +169,15 @@ pub fn is_file_name(text: &str) -> bool {
     text.len() > 2 * POSITION_DIGITS + 2 && !text.contains('/') && ObjectName::parse(text).is_some()
 }
 
-fn is_extension(text: &str) -> bool {
+/// Whether an object's name may end so: with nothing, or with words of `a-z 0-9 _`, each behind a dot, of at most
+/// [`EXTENSION_BYTES_MAX`] in all. No dash and no capital, as names are read from their end and compared as they are.
+pub fn is_extension(text: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     text.is_empty()
-        || (text.starts_with('.')
-            && text.len() <= EXTENSION_BYTES_MAX
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_')))
+        || (text.len() <= EXTENSION_BYTES_MAX
+            && text.strip_prefix('.').is_some_and(|words| words.split('.').all(is_word)))
 }
 
 #[cfg(test)]
@@ -253,6 +257,16 @@ mod tests {
             "p-7f-0000000000000012-0000000000000013.parquet/other", // a file in a folder of that name
         ] {
             assert_eq!(ObjectName::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn an_extension_is_words_behind_dots() {
+        for right in ["", ".log", ".ndjson.gz", ".7z", ".my_log", &format!(".{}", "a".repeat(31))] {
+            assert!(is_extension(right), "{right}");
+        }
+        for wrong in ["gz", ".", "..", ".a..b", ".a.", ".a/b", ".my-LOG", ".my-log", ".LOG", ".ä", &".a".repeat(17)] {
+            assert!(!is_extension(wrong), "{wrong}");
         }
     }
 

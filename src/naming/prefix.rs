@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use crate::error::{Reason, RejectedBy};
 use crate::ground::Random;
 
-use super::event::Moment;
-use super::field::{FieldPath, PartitionKeys};
+use super::field::PartitionKeys;
+use super::moment::Moment;
 use super::scan::{Found, Frames};
 use super::template::{Kind, Part, RANDOM_BYTES, Template};
 use super::time::{Grain, TimeFormat};
@@ -53,11 +53,6 @@ impl Prefix {
     /// Whether records can go to different partitions. If not, `partition` need not be called: `resolve` does with "".
     pub fn is_per_record(&self) -> bool {
         self.template.is_per_record()
-    }
-
-    /// The fields of the record that it reads.
-    pub fn fields(&self) -> &[FieldPath] {
-        &self.template.fields
     }
 
     /// What is legal and yet unwise, one line each.

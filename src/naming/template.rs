@@ -170,7 +170,7 @@ impl Reader<'_> {
             }
             (_, _, Kind::Errors) => {
                 Err(TemplateError::new(offset, format!("`{{{name}}}`: fields cannot be used in the error prefix"))
-                    .hint("a record that is set aside may hold no fields; use {reason} and {arrival:%Y-%m-%d}"))
+                    .hint("a record that is set aside may hold no fields; use `{reason}` and `{arrival:%Y-%m-%d}`"))
             }
             (_, format, Kind::Records) => {
                 let path = FieldPath::plain(name).map_err(|error| error.shifted(base))?;
@@ -228,7 +228,7 @@ impl Reader<'_> {
                 None => {
                     let known: Vec<_> = self.keys.names().collect();
                     Err(wrong(format!("partition key `{name}` is not declared")).hint(match known.as_slice() {
-                        [] => format!("declare it: partition_keys: {{ {name}: \".{name}\" }}"),
+                        [] => format!("declare it: `partition_keys: {{ {name}: \".{name}\" }}`"),
                         known => format!("declared in partition_keys are {}", known.join(", ")),
                     }))
                 }
@@ -238,7 +238,7 @@ impl Reader<'_> {
                     .hint("let a transform write the key into the record, and use `{field}`"))
             }
             _ => Err(wrong(format!("unknown expression `!{{{inner}}}`")).hint(
-                "known are timestamp:, firehose:random-string, firehose:error-output-type and partitionKeyFromQuery:",
+                "known are `timestamp:`, `firehose:random-string`, `firehose:error-output-type` and `partitionKeyFromQuery:`",
             )),
         }
     }

@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::TemplateError;
-use super::event::Moment;
+use super::moment::Moment;
 
 /// A time pattern, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl TimeFormat {
                 parts.push(java_letter(c, count).ok_or_else(|| unknown_java(offset, c, count))?);
             } else if matches!(c, '{' | '}' | '[' | ']' | '#') {
                 let message = format!("`{c}` is reserved in a Java time pattern");
-                return Err(TemplateError::new(offset, message).hint(format!("write it in quotes: '{c}'")));
+                return Err(TemplateError::new(offset, message).hint(format!("write it in quotes: `'{c}'`")));
             } else {
                 push_literal(&mut parts, offset, c);
             }
@@ -297,7 +297,7 @@ fn strftime_letter(letter: char, width: impl Fn(usize) -> usize) -> Option<TimeP
 
 fn unknown_strftime(offset: usize, letter: char) -> TemplateError {
     TemplateError::new(offset, format!("time pattern: unknown letter `%{letter}`"))
-        .hint("known are %Y %m %d %H %M %S, %y %j %I %p %b %B %a %A %G %V %u %w %s %z %Z %F, %3f, and %%")
+        .hint("known are `%Y %m %d %H %M %S %y %j %I %p %b %B %a %A %G %V %u %w %s %z %Z %F %3f %%`")
 }
 
 /// Java's letters, as its documentation lists them; one letter more or less changes the form.
@@ -334,7 +334,7 @@ fn unknown_java(offset: usize, letter: char, count: usize) -> TemplateError {
         'w' | 'W' => {
             error.hint("weeks begin on different days in different countries; ISO weeks are `{arrival:%G-W%V}`")
         }
-        _ => error.hint(format!("supported are y u M d D H h m s S n a E z Z; write text in quotes: '{letter}'")),
+        _ => error.hint(format!("supported are `y u M d D H h m s S n a E z Z`; write text in quotes: `'{letter}'`")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! AWS JSON 1.1: what all calls of AWS services have in common, from the target header to the error body.
 //!
-//! Source: `spec/firehose.md` section 1. All errors are HTTP 400 but those that a client should try again (500); each
-//! answer carries `x-amzn-RequestId`.
+//! Source: Smithy's "AWS JSON 1.1 protocol" and the Firehose API reference. All errors are HTTP 400 but those that a
+//! client should try again (500); each answer carries `x-amzn-RequestId`.
 
 use std::fmt::Write;
 

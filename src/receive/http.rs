@@ -161,7 +161,7 @@ fn encoding_of(head: &Parts) -> Result<Encoding, Refusal> {
         (Some(encoding), None) => Ok(encoding),
         _ => {
             let error = format!("content encoding {text} is not supported");
-            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).hint("one of gzip, zstd, identity, once"))
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error).hint("gzip, zstd or identity, and only one"))
         }
     }
 }

@@ -74,8 +74,7 @@ pub fn check_exposure(address: SocketAddr, auth: &Auth, anonymous_allowed: bool)
     }
     Err(format!(
         "listen address {address} can be reached from the network and no credentials are configured\n\
-         hint: configure credentials, listen on 127.0.0.1:{}, or allow anonymous access in so many words",
-        address.port()
+         hint: give `credentials` in hydrant.yaml (`--config`), or spell out `--anonymous`"
     ))
 }
 
@@ -103,7 +102,7 @@ mod tests {
         assert_eq!(
             check_exposure("0.0.0.0:4573".parse().unwrap(), &Auth::Anonymous, false).unwrap_err(),
             "listen address 0.0.0.0:4573 can be reached from the network and no credentials are configured\n\
-             hint: configure credentials, listen on 127.0.0.1:4573, or allow anonymous access in so many words"
+             hint: give `credentials` in hydrant.yaml (`--config`), or spell out `--anonymous`"
         );
     }
 

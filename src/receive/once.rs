@@ -9,7 +9,7 @@ pub const CALL_BYTES_MAX: usize = 256;
 
 /// The key of a call: who calls (`-` for nobody), the name that the client gave the call, what is called, and the
 /// SHA-256 of the body. With the caller and the body in it nobody can make another's records vanish by taking their
-/// call's name (`spec/reliability.md`, S19).
+/// call's name.
 pub fn once_key(caller: &str, call: &[u8], target: &str, body_sha256: &[u8; 32]) -> OnceKey {
     let mut hash = Sha256::new();
     for part in [caller.as_bytes(), call, target.as_bytes(), body_sha256] {

@@ -1,7 +1,8 @@
 //! The bodies of PutRecord and PutRecordBatch: from base64 in JSON to one batch, in one pass and one buffer.
 //!
 //! The scan knows the schema: it looks only for `DeliveryStreamName`, `Records` or `Record`, and `Data`; other members are
-//! stepped over, as AWS does. Each payload is decoded to where it stays. Limits: `spec/firehose.md` 1.1.
+//! stepped over, as AWS does. Each payload is decoded to where it stays. Limits: PutRecordBatch in the Firehose API
+//! reference.
 //!
 //! ```text
 //! {"DeliveryStreamName":"clicks","Records":[{"Data":"aGVsbG8="},{"Data":"d29ybGQ="},...]}

@@ -4,9 +4,9 @@ use std::fmt;
 use std::ops::Range;
 
 use super::json::{JsonError, Scanner};
-use crate::record::Span;
+use crate::record::{Span, of_line};
 
-/// Bytes of one record at the HTTP door and on standard input; more than any Firehose producer may send.
+/// Bytes of one record at the HTTP door, more than any Firehose producer may send. Standard input has its own limit.
 pub const RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Records of one request at the HTTP door; their list costs 16 bytes each.
@@ -44,10 +44,8 @@ pub fn lines(body: &[u8]) -> Result<Vec<Span>, SplitError> {
     let mut spans = Vec::new();
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', body).chain([body.len()]) {
-        let line = body.get(start..end).unwrap_or_default();
-        let len = line.strip_suffix(b"\r").unwrap_or(line).len();
-        if len > 0 {
-            push(&mut spans, start..start + len)?;
+        if let Some(record) = body.get(start..end).and_then(of_line) {
+            push(&mut spans, start..start + record.len())?;
         }
         start = end + 1;
     }
@@ -115,6 +113,8 @@ mod tests {
         assert_eq!(texts(body, lines(body.as_bytes()).unwrap()), ["{\"a\":1}", " {\"b\":2} ", "last"]);
         assert_eq!(lines(b""), Ok(vec![]));
         assert_eq!(lines(b"\r\n\n"), Ok(vec![]));
+        assert_eq!(lines(b"x\r"), Ok(vec![Span { start: 0, end: 1 }]));
+        assert_eq!(lines(b"\n\r"), Ok(vec![]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::records;
 use crate::ground::Clock;
-use crate::record::{Batch, Span};
+use crate::record::{Batch, Span, of_line};
 use crate::spool::{Append, AppendError, Stream};
 
 /// A longer line is left out, logged and counted: half a record would be a wrong one.
@@ -195,16 +195,15 @@ impl Lines {
 
     fn end_line(&mut self) {
         self.ended += 1;
-        if self.data[self.start..].last() == Some(&b'\r') {
-            self.data.truncate(self.data.len() - 1);
-        }
-        if self.skipping || self.data.len() - self.start > LINE_BYTES_MAX {
+        let mut len = of_line(&self.data[self.start..]).map_or(0, <[u8]>::len);
+        if self.skipping || len > LINE_BYTES_MAX {
             tracing::warn!(line = self.ended, bytes_max = LINE_BYTES_MAX, "standard input: line too long, left out");
             self.too_long += 1;
             self.skipping = false;
-            self.data.truncate(self.start);
+            len = 0;
         }
-        let end = self.data.len();
+        let end = self.start + len;
+        self.data.truncate(end);
         if end > self.start {
             // Both are below 2^32: no more than GATHER_BYTES_MAX, a read and a line are gathered.
             self.spans.push(Span { start: self.start as u32, end: end as u32 });
@@ -234,11 +233,13 @@ mod tests {
 
     #[test]
     fn lines_are_the_same_whatever_the_pieces() {
-        let input = b"one\r\n\n\r\ntwo \xff\nthree\r\r\nlast";
-        for size in 1..=input.len() {
-            let (found, too_long) = lines(input, size);
-            assert_eq!(found, [b"one".as_slice(), b"two \xff", b"three\r", b"last"], "{size}");
-            assert_eq!(too_long, 0);
+        for last in [&b"last"[..], b"last\r", b"last\n\r"] {
+            let input = [b"one\r\n\n\r\ntwo \xff\nthree\r\r\n", last].concat();
+            for size in 1..=input.len() {
+                let (found, too_long) = lines(&input, size);
+                assert_eq!(found, [b"one".as_slice(), b"two \xff", b"three\r", b"last"], "{size}");
+                assert_eq!(too_long, 0);
+            }
         }
     }
 

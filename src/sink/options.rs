@@ -225,9 +225,8 @@ impl Options {
             Some(path) if path.starts_with('/') || path.starts_with("./") || path.starts_with("../") => path,
             Some(path) => {
                 let error = wrong("url", format!("`{path}` would be a host"));
-                return Err(
-                    error.hint(format!("write file:///{path} for an absolute folder, or ./{path} for a relative one"))
-                );
+                return Err(error
+                    .hint(format!("write `file:///{path}` for an absolute folder, or `./{path}` for a relative one")));
             }
             None if self.url.contains("://") => return Ok(None),
             None => &self.url,
@@ -289,9 +288,9 @@ impl Options {
             let error = wrong(&format!("options.{name}"), format!("unknown option of {scheme}://"));
             match nearest(name, names.iter().chain(CLIENT).copied()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => {
-                    error.hint("the names are those of the object_store library, such as region, endpoint, allow_http")
-                }
+                None => error.hint(
+                    "the names are those of the object_store library, such as `region`, `endpoint`, `allow_http`",
+                ),
             }
         })
     }
@@ -310,7 +309,8 @@ impl Options {
     }
 }
 
-const PLACES: &str = "places are s3://bucket/path, gs://bucket/path, az://container/path, file:///folder and ./folder";
+const PLACES: &str =
+    "places are `s3://bucket/path`, `gs://bucket/path`, `az://container/path`, `file:///folder` and `./folder`";
 
 /// Few and short: the endless loop, which can tell an operator what is wrong, is ours.
 fn retry() -> RetryConfig {
@@ -343,7 +343,7 @@ impl fmt::Display for OptionsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.message)?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn an_unknown_option_is_named_with_the_nearest_right_one() {
         let error = with("s3://lake/x", &[("regoin", "eu-central-1")]).unwrap_err();
-        assert_eq!(error.to_string(), "options.regoin: unknown option of s3://\n  hint: did you mean `region`?");
+        assert_eq!(error.to_string(), "options.regoin: unknown option of s3://\nhint: did you mean `region`?");
         assert!(with("gs://lake/x", &[("region", "x")]).is_err(), "an option of another store");
         assert_eq!(
             with("./data", &[("region", "x")]).unwrap_err().to_string(),

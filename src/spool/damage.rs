@@ -39,8 +39,8 @@ impl Damage {
     /// Accepts the gap durably, or stops, as the policy says.
     pub fn settle(&self, ground: &Ground, dir: &Path, policy: OnCorruption) -> Result<(), Fault> {
         if policy == OnCorruption::Stop {
-            let hint = "restore the file from a copy, or accept the loss: on_corruption: skip";
-            return Err(Fault::new(Blame::Disk, format!("{self}\n{hint}")));
+            let hint = "restore the file from a copy, or accept the loss with `on_corruption: skip`";
+            return Err(Fault::new(Blame::Disk, format!("{self}\nhint: {hint}")));
         }
         let quarantine = dir.join(QUARANTINE);
         let text = format!("{self}\nfound at {} (unix ms)\n", ground.clock.now_ms());

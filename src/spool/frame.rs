@@ -178,13 +178,13 @@ pub fn encode(into: &mut Vec<u8>, salt: Salt, heading: Heading, records: &Batch)
         once: heading.once,
         body_crc: 0,
     };
-    seal(&mut into[start..], salt, frame);
+    write_header(&mut into[start..], salt, frame);
 }
 
 /// Writes `frame`'s header over the first bytes of `bytes`, which hold its body, with the checksums of `salt`.
 ///
 /// Recovery uses it to move an intact frame into another segment.
-pub fn seal(bytes: &mut [u8], salt: Salt, frame: Frame) {
+pub fn write_header(bytes: &mut [u8], salt: Salt, frame: Frame) {
     let (head, body) = bytes.split_at_mut(HEADER_BYTES);
     head[4..8].copy_from_slice(&salt.body(body).to_le_bytes());
     head[8..12].copy_from_slice(&frame.body_bytes.to_le_bytes());

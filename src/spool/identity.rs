@@ -28,7 +28,7 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, Fault> {
         .filter(|incarnation| line(*incarnation).as_bytes() == bytes);
     match incarnation {
         Some(incarnation) => Ok(Some(incarnation)),
-        None => Err(Fault::new(Blame::Disk, format!("{}: damaged\nrestore it from a copy", path.display()))),
+        None => Err(Fault::new(Blame::Disk, format!("{}: damaged\nhint: restore it from a copy", path.display()))),
     }
 }
 

@@ -65,7 +65,7 @@ impl Source for SpoolSource {
             // To go on would give out these numbers again, and the records would never be read.
             let message = format!("stream {name}: reader {} is at {position}, behind the end {durable}", self.reader);
             let message =
-                format!("{message}\nthe spool's folder is older than the checkpoint: restore both from one copy");
+                format!("{message}\nhint: the spool's folder is older than the checkpoint: restore both from one copy");
             self.log.fail(Blame::Disk, message.clone());
             return Err(Fault::new(Blame::Disk, message));
         }

@@ -8,7 +8,7 @@
 //!    anyone reads it. All older records are durable, as the hint in the last group says.
 //! 5. Fill the once window from the segments that are young enough.
 //!
-//! No file of another process is ever written to. Nothing is removed that counts. Damage in sealed segments is found when
+//! No file of another process is ever written to. Nothing is removed that counts. Damage in closed segments is found when
 //! they are read: every frame's checksum is looked at there.
 
 use std::io;
@@ -36,22 +36,22 @@ pub fn recover(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Re
         Some(incarnation) => incarnation,
         None if files.is_empty() => identity::create(ground, dir)?,
         None => {
-            let message = format!("{}: missing, but there are segments\nrestore it from a copy", identity::NAME);
+            let message = format!("{}: missing, but there are segments\nhint: restore it from a copy", identity::NAME);
             return Err(Fault::new(Blame::Disk, format!("{}: {message}", dir.display())));
         }
     };
     let next_id = files.iter().map(|file| file.id).max().map_or(1, |id| id + 1);
-    let (sealed, lost_end) = recovery.headers(&files, incarnation)?;
-    let mut walked = recovery.last(&sealed, lost_end)?;
+    let (closed, lost_end) = recovery.headers(&files, incarnation)?;
+    let mut walked = recovery.last(&closed, lost_end)?;
     let gaps = recovery.gaps()?;
     while let Some((_, end)) = gaps.iter().find(|(start, end)| (*start..*end).contains(&walked.end)) {
         // An accepted gap at the end: its numbers are never given out again, and all before it was durable.
         (walked.end, walked.rescued) = (*end, None);
     }
-    let arrival_ms = sealed.iter().map(|(header, _)| header.arrival_ms).max();
+    let arrival_ms = closed.iter().map(|(header, _)| header.arrival_ms).max();
     let arrival_ms = arrival_ms.unwrap_or(i64::MIN).max(walked.arrival_ms);
-    let once = recovery.window(&sealed, &walked.calls, arrival_ms)?;
-    let segments = sealed.iter().map(|(header, len)| Arc::new(Segment::new(header, *len, *len))).collect();
+    let once = recovery.window(&closed, &walked.calls, arrival_ms)?;
+    let segments = closed.iter().map(|(header, len)| Arc::new(Segment::new(header, *len, *len))).collect();
     let shard = identity::shard(incarnation);
     let log = Log::new(ground.clone(), dir.to_owned(), name.to_owned(), shard, options.on_corruption, segments, gaps);
     let start = Start { incarnation, next: walked.end, next_id, arrival_ms, rescued: walked.rescued, once };
@@ -184,9 +184,9 @@ impl Recovery<'_> {
     }
 
     /// Walks over the last segment.
-    fn last(&self, sealed: &[(Header, u64)], lost_end: u64) -> Result<Walked, Fault> {
+    fn last(&self, closed: &[(Header, u64)], lost_end: u64) -> Result<Walked, Fault> {
         let nothing = Walked { end: lost_end, arrival_ms: i64::MIN, rescued: None, calls: Vec::new() };
-        let mut walked = match sealed.last() {
+        let mut walked = match closed.last() {
             Some((header, len)) if lost_end == 0 => self.walk(header, *len)?,
             _ => nothing,
         };
@@ -244,13 +244,13 @@ impl Recovery<'_> {
     }
 
     /// The calls that are younger than the window.
-    fn window(&self, sealed: &[(Header, u64)], last: &[Call], arrival_ms: i64) -> Result<Once, Fault> {
+    fn window(&self, closed: &[(Header, u64)], last: &[Call], arrival_ms: i64) -> Result<Once, Fault> {
         let window_ms = self.options.once_window_ms;
         let now_ms = self.ground.clock.now_ms().max(arrival_ms);
         let oldest_ms = now_ms.saturating_sub_unsigned(window_ms);
         let mut older: Vec<Vec<Call>> = Vec::new();
         let mut count = last.len();
-        for pair in sealed.windows(2).rev() {
+        for pair in closed.windows(2).rev() {
             let ((header, len), (next, _)) = (&pair[0], &pair[1]);
             if next.arrival_ms <= oldest_ms || count >= ONCE_KEYS_MAX {
                 break;
@@ -266,7 +266,7 @@ impl Recovery<'_> {
         Ok(once)
     }
 
-    /// The calls that a sealed segment remembers; hops from header to header.
+    /// The calls that a closed segment remembers; hops from header to header.
     fn calls(&self, header: &Header, len: u64, next_base: u64) -> Result<Vec<Call>, Fault> {
         let path = self.dir.join(name_of(header.base, header.id));
         let fault = |error| self.fault(&path, "read a segment", error);

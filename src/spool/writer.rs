@@ -388,7 +388,7 @@ fn resalt(rescued: &Rescued, salt: Salt, into: &mut Vec<u8>) {
         let (bytes, behind) = rest.split_at(frame.bytes());
         into.extend_from_slice(bytes);
         let group_left = behind.len() as u32;
-        frame::seal(&mut into[start..], salt, Frame { durable: rescued.base, group_left, ..frame });
+        frame::write_header(&mut into[start..], salt, Frame { durable: rescued.base, group_left, ..frame });
         rest = behind;
     }
     assert!(rest.is_empty() && into.len() > FRAME_HEADER_BYTES, "recovery rescues whole frames only");

@@ -310,7 +310,7 @@ fn wrong_options_say_what_is_wrong() {
         Err(error) => error.to_string(),
     };
     for (yaml, message) in [
-        ("parquet: { schema: { a: intt } }", "did you mean int"),
+        ("parquet: { schema: { a: intt } }", "did you mean `int`?"),
         (
             "parquet: { schema: { a: int }, compression: brotli }",
             "unknown compression `brotli`, expected one of zstd, snappy, gzip, lz4, none",

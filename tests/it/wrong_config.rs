@@ -53,7 +53,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 /// What is said about paths; the folder stands as `DIR` in it.
 fn wrong_paths(folder: &Path, names: &[&str]) -> String {
     let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    let problems = load(&paths, &no_variables()).unwrap_err().to_string();
+    let problems = load(&paths, None, &no_variables()).unwrap_err().to_string();
     problems.replace(folder.to_str().unwrap(), "DIR")
 }
 
@@ -320,6 +320,21 @@ fn files_and_folders_that_are_not_there_or_hold_nothing_are_told() {
 }
 
 #[test]
+fn settings_that_lie_among_the_pipelines_are_not_skipped_without_a_word() {
+    let folder = folder(&[("x.yaml", RIGHT.as_bytes()), ("hydrant.yaml", b"listen: 0.0.0.0:4573")]);
+    let paths = [folder.path().to_owned()];
+    let loaded = load(&paths, None, &no_variables()).unwrap();
+    assert_eq!(loaded.pipelines.len(), 1);
+    let said = loaded.warnings.to_string().replace(folder.path().to_str().unwrap(), "DIR");
+    assert_eq!(
+        said,
+        "DIR/hydrant.yaml: warning: not read, as it is no pipeline\n  hint: pass it with `--config`\n\n1 warning"
+    );
+    let settings_file = folder.path().join("./hydrant.yaml");
+    assert!(load(&paths, Some(&settings_file), &no_variables()).unwrap().warnings.is_empty(), "it was passed");
+}
+
+#[test]
 fn two_pipelines_of_one_name_are_told_with_both_files() {
     let folder = folder(&[("a/x.yaml", RIGHT.as_bytes()), ("b/x.yml", RIGHT.as_bytes()), ("-x.yaml", b"")]);
     let expected = "\
@@ -443,6 +458,21 @@ x.yaml:2:23: `source.firehose.stream`: `click/stream` is no name for a stream
 }
 
 #[test]
+fn what_stations_say_comes_with_its_hint_on_a_line_of_its_own() {
+    let expected = "\
+x.yaml:4:5: `format.lines`: the extension `.my-LOG` cannot end a name
+  4 |     lines: { extension: .my-LOG }
+    |     ^^^^^
+  hint: write words of `a-z 0-9 _`, each behind a dot, such as `.log.gz`; at most 32 characters";
+    let (before, after) = (RIGHT.split("  parquet:").next().unwrap(), RIGHT.split("buffer:").nth(1).unwrap());
+    let lines = format!("{before}    lines: {{ extension: .my-LOG }}\nbuffer:{after}");
+    assert_eq!(wrong(&lines), one(expected));
+    let said = with("timestamp(ms)", "datetime");
+    assert!(said.contains(": unknown type datetime at offset 0 of \"datetime\"\n"), "{said}");
+    assert!(said.ends_with("\n  hint: did you mean `timestamp(ms)`?\n\n1 problem"), "{said}");
+}
+
+#[test]
 fn options_without_use_are_told() {
     let expected = "\
 x.yaml:13:1: transforms come with a later version
@@ -500,7 +530,10 @@ DIR/hydrant.yaml:4:35: unknown key `secret_acces_key` in `credentials[0]`
 fn an_address_for_all_the_world_needs_credentials_or_plain_words() {
     let flags = |anonymous| Flags { listen: Some(([0, 0, 0, 0], 4573).into()), anonymous, ..Flags::default() };
     let said = settings(flags(false), &no_variables()).unwrap_err().to_string();
-    assert!(said.starts_with("--listen: `listen`: listen address 0.0.0.0:4573 can be reached"), "{said}");
+    let expected = "\
+--listen: listen address 0.0.0.0:4573 can be reached from the network and no credentials are configured
+  hint: give `credentials` in hydrant.yaml (`--config`), or spell out `--anonymous`";
+    assert_eq!(said, one(expected));
     assert!(settings(flags(true), &no_variables()).unwrap().0.anonymous);
 }
 

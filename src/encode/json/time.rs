@@ -1,7 +1,8 @@
 //! Dates and times as people send them, to the nanosecond.
 //!
 //! - A timestamp text is RFC 3339 or the same with a blank for the `T`; without a zone it is UTC:
-//!   `2026-11-20T10:02:03.123456789+01:00`, `2026-11-20 10:02:03`. Seconds are needed, 60 is refused.
+//!   `2026-11-20T10:02:03.123456789+01:00`, `2026-11-20 10:02:03`. Seconds are needed, 60 is refused. (A prefix takes a
+//!   text without a zone as a reading of a clock in the pipeline's `time_zone`.)
 //! - A timestamp number counts from 1970, in the unit that its size tells: below 10^11 seconds, below 10^14 milliseconds,
 //!   below 10^17 microseconds, else nanoseconds; its fraction is one of that unit. (In seconds 10^11 is the year 5138,
 //!   in milliseconds March 1973.)

@@ -385,7 +385,7 @@ mod tests {
         let error = |yaml: &str| serde_saphyr::from_str::<Schema>(yaml).unwrap_err().to_string();
         let message = error("ok: string\nprice: decimel(12,2)\n");
         assert!(message.contains("column price: unknown type decimel at offset 0 of \"decimel(12,2)\""), "{message}");
-        assert!(message.contains("did you mean decimal?") && message.contains("line 2"), "{message}");
+        assert!(message.contains("did you mean `decimal`?") && message.contains("line 2"), "{message}");
         assert!(error("a: { key: x }").contains("missing field `type`"));
         assert!(error("a: { type: int, kee: x }").contains("unknown field `kee`"));
         assert!(error("a: { type: int, key: b }\nb: int").contains("another column reads the key \"b\""));

@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{BinaryText, Column, Data, TYPE_DEPTH_MAX, Type, Unit, Zone, check_name, distinct};
+use crate::nearest::nearest;
 
-/// Every name a type can begin with, for "did you mean".
+/// Every name a type can begin with, for "did you mean"; of equally near ones the first is meant.
 const NAMES: [&str; 26] = [
     "string",
     "json",
     "dictionary",
     "bool",
+    "int",
     "int8",
     "int16",
     "int32",
@@ -19,11 +21,10 @@ const NAMES: [&str; 26] = [
     "uint16",
     "uint32",
     "uint64",
-    "int",
     "long",
+    "float",
     "float32",
     "float64",
-    "float",
     "double",
     "date",
     "time",
@@ -59,7 +60,8 @@ const FOREIGN: [(&str, &str); 20] = [
     ("variant", "json"),
 ];
 
-/// Why a text is not a type, and where: `unknown type decimel at offset 0 of "decimel(12,2)"; did you mean decimal?`
+/// Why a text is not a type, and where: `unknown type decimel at offset 0 of "decimel(12,2)"`, and on a second line after
+/// `hint: ` what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeError {
     message: String,
@@ -72,7 +74,7 @@ impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at offset {} of {:?}", self.message, self.offset, self.text)?;
         match &self.hint {
-            Some(hint) => write!(f, "; {hint}"),
+            Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }
     }
@@ -166,10 +168,10 @@ impl<'a> Parser<'a> {
                 Ok(Type::Map(Box::new(value)))
             }
             "struct" => self.structure(depth),
-            "" => Err(self.error("expected a type such as string, int64 or list<string>", None)),
+            "" => Err(self.error("expected a type such as `string`, `int64` or `list<string>`", None)),
             unknown => {
                 self.at = start;
-                Err(self.error(&format!("unknown type {unknown}"), Some(nearest(unknown))))
+                Err(self.error(&format!("unknown type {unknown}"), Some(hint(unknown))))
             }
         }
     }
@@ -248,7 +250,7 @@ impl<'a> Parser<'a> {
             return Ok(None);
         }
         if !is_offset(name) && jiff::tz::TimeZone::get(name).is_err() {
-            let hint = "a name such as Europe/Berlin, an offset such as +02:00, or none".to_owned();
+            let hint = "write a name such as `Europe/Berlin`, an offset such as `+02:00`, or `none`".to_owned();
             return Err(self.error(&format!("unknown time zone {name:?}"), Some(hint)));
         }
         self.at += name.len();
@@ -362,32 +364,14 @@ fn is_offset(zone: &str) -> bool {
         && two(zone.get(4..6), 59)
 }
 
-fn nearest(unknown: &str) -> String {
+/// What to write for a name that no type has.
+fn hint(unknown: &str) -> String {
     let lower = unknown.to_ascii_lowercase();
-    if let Some((_, ours)) = FOREIGN.iter().find(|(foreign, _)| *foreign == lower) {
-        return format!("did you mean {ours}?");
+    let ours = FOREIGN.iter().find(|(foreign, _)| *foreign == lower).map(|(_, ours)| *ours);
+    match ours.or_else(|| nearest(unknown, NAMES)) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("the types are {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
     }
-    let near = NAMES.iter().map(|name| (distance(&lower, name), *name)).min();
-    match near.filter(|(distance, name)| *distance <= 2 && *distance < name.len()) {
-        Some((_, name)) => format!("did you mean {name}?"),
-        None => format!("expected one of {}", NAMES.join(", ")),
-    }
-}
-
-/// Levenshtein's: how many characters to change, add or take away.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, a) in from.chars().take(32).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, b) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -430,11 +414,12 @@ mod tests {
     #[test]
     fn a_wrong_type_names_the_place_and_the_nearest_right_word() {
         for (written, message) in [
-            ("strng", "unknown type strng at offset 0 of \"strng\"; did you mean string?"),
-            ("list<bigint>", "unknown type bigint at offset 5 of \"list<bigint>\"; did you mean int64?"),
-            ("STRING", "unknown type STRING at offset 0 of \"STRING\"; did you mean string?"),
-            ("", "expected a type such as string, int64 or list<string> at offset 0 of \"\""),
-            ("string!", "expected the end at offset 6 of \"string!\"; a required column is written `not null`"),
+            ("strng", "unknown type strng at offset 0 of \"strng\"\nhint: did you mean `string`?"),
+            ("list<bigint>", "unknown type bigint at offset 5 of \"list<bigint>\"\nhint: did you mean `int64`?"),
+            ("STRING", "unknown type STRING at offset 0 of \"STRING\"\nhint: did you mean `string`?"),
+            ("intt", "unknown type intt at offset 0 of \"intt\"\nhint: did you mean `int`?"),
+            ("", "expected a type such as `string`, `int64` or `list<string>` at offset 0 of \"\""),
+            ("string!", "expected the end at offset 6 of \"string!\"\nhint: a required column is written `not null`"),
             ("string nul", "expected `not null` at offset 7 of \"string nul\""),
             ("decimal(77,2)", "expected a precision from 1 to 76 at offset 8 of \"decimal(77,2)\""),
             ("decimal(4,5)", "expected a scale from 0 to 4 at offset 10 of \"decimal(4,5)\""),

@@ -12,7 +12,7 @@
 use bytes::Bytes;
 
 use crate::position::Position;
-use crate::record::{Batch, Span};
+use crate::record::{Batch, Span, of_line};
 use crate::source::Read;
 
 /// A line that was passed over.
@@ -97,26 +97,20 @@ impl Lines {
         }
         let block = std::mem::take(&mut self.unfinished);
         let passed = std::mem::take(&mut self.passed);
-        let bytes = passed + block.len() as u64;
-        let mut spans = Vec::new();
-        if bytes > self.line_bytes_max as u64 {
-            self.too_long.push(TooLong { offset: self.position, bytes });
-        } else {
-            spans.push(Span { start: 0, end: block.len() as u32 });
-        }
-        self.position += bytes;
+        let spans = Vec::from_iter(self.line(&block, 0, block.len(), passed, self.position));
+        self.position += passed + block.len() as u64;
         Some(self.read(block, spans, arrival_ms))
     }
 
-    /// The record between two line ends, if it is one; `let_go` bytes of the line at `offset` came before.
-    fn line(&mut self, block: &[u8], start: usize, newline: usize, let_go: u64, offset: u64) -> Option<Span> {
-        let line = &block[start..newline];
-        let content = line.strip_suffix(b"\r").unwrap_or(line);
-        if let_go > 0 || content.len() > self.line_bytes_max {
+    /// The record of the line that ends at `end`, if it is one; `let_go` bytes of the line at `offset` came before.
+    fn line(&mut self, block: &[u8], start: usize, end: usize, let_go: u64, offset: u64) -> Option<Span> {
+        let line = &block[start..end];
+        let len = of_line(line).map_or(0, <[u8]>::len);
+        if let_go > 0 || len > self.line_bytes_max {
             self.too_long.push(TooLong { offset, bytes: let_go + line.len() as u64 });
             return None;
         }
-        (!content.is_empty()).then(|| Span { start: start as u32, end: (start + content.len()) as u32 })
+        (len > 0).then(|| Span { start: start as u32, end: (start + len) as u32 })
     }
 
     /// Keeps an unfinished line, unless it is too long already (one byte more may be a `\r`).
@@ -181,13 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn a_last_line_without_newline_loses_its_carriage_return_too() {
+        for step in 1..=3 {
+            assert_eq!(feed(b"x\r", step, 8).0, [b"x"]);
+            assert_eq!(feed(b"x\n\r", step, 8).0, [b"x"], "a lone one is no record");
+        }
+        assert_eq!(feed(b"\r", 1, 8), (vec![], vec![1], vec![]), "and is passed over");
+    }
+
+    #[test]
     fn a_line_of_exactly_the_limit_is_a_record_with_either_line_end() {
-        for input in [&b"12345678\n"[..], b"12345678\r\n", b"12345678"] {
+        for input in [&b"12345678\n"[..], b"12345678\r\n", b"12345678", b"12345678\r"] {
             for step in 1..=input.len() {
                 assert_eq!(feed(input, step, 8), (vec![b"12345678".to_vec()], vec![input.len() as u64], vec![]));
             }
         }
-        for input in [&b"123456789\n"[..], b"123456789\r\n", b"123456789"] {
+        for input in [&b"123456789\n"[..], b"123456789\r\n", b"123456789", b"123456789\r"] {
             assert_eq!(feed(input, 3, 8).0, Vec::<Vec<u8>>::new());
             assert_eq!(feed(input, 3, 8).2.len(), 1);
         }

@@ -133,7 +133,7 @@ async fn starts_without_traffic_leave_no_pile_of_segments() {
 }
 
 #[tokio::test]
-async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
+async fn damage_in_a_closed_segment_is_found_when_it_is_read() {
     let disk = MemDisk::new();
     let small = Options { segment_bytes: 400, ..options() };
     let stream = open_with(&disk, &small).await;
@@ -142,12 +142,12 @@ async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
         append(&stream, &[payload]).await.unwrap();
     }
     let expected = numbered(&payloads.iter().map(String::as_str).collect::<Vec<_>>());
-    let sealed = disk.names(".log").swap_remove(1);
+    let closed = disk.names(".log").swap_remove(1);
     // Behind the frames of a segment made in advance lie zeros that nobody looks at.
-    let len = disk.bytes(&sealed).iter().rposition(|byte| *byte != 0).unwrap();
+    let len = disk.bytes(&closed).iter().rposition(|byte| *byte != 0).unwrap();
     for at in (0..len).step_by(3) {
         let disk = disk.killed();
-        disk.tamper(&sealed, |bytes| bytes[at] ^= 1);
+        disk.tamper(&closed, |bytes| bytes[at] ^= 1);
         let fault = match try_open(&disk, &small).await {
             Err(fault) => fault,
             Ok(stream) => {
@@ -157,7 +157,7 @@ async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
             }
         };
         let text = format!("{:#}", fault.error);
-        let name = sealed.file_name().unwrap().to_string_lossy().into_owned();
+        let name = closed.file_name().unwrap().to_string_lossy().into_owned();
         assert!(fault.blame == Blame::Disk && text.contains(&name) && text.contains("are lost"), "{text}");
 
         let stream = try_open(&disk, &Options { on_corruption: SKIP, ..small.clone() }).await.unwrap();

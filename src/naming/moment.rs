@@ -8,7 +8,8 @@ use jiff::civil::DateTime;
 pub enum Moment {
     /// An instant: the value had an offset, or counts from 1970.
     At(Timestamp),
-    /// A reading of a clock on a wall, without offset: taken as one in the pipeline's time zone.
+    /// A reading of a clock on a wall, without offset: taken as one in the pipeline's time zone, as a prefix is made of
+    /// such readings. (A column takes the same text as UTC.)
     Wall(DateTime),
 }
 
