@@ -97,6 +97,11 @@ pub fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Something else has the name of a folder; `File exists` would not say so.
+pub fn not_a_folder(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a folder", path.display()))
+}
+
 /// The machine's own disk.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk;
@@ -141,6 +146,7 @@ impl Disk for RealDisk {
             }
             match fs::DirBuilder::new().mode(0o700).create(dir) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(not_a_folder(dir)),
                 other => other?,
             }
         }

@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::disk::not_a_folder;
+
 /// Most folders remembered as durable; then they are synced again.
 const FOLDERS_MAX: usize = 4096;
 
@@ -105,6 +107,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(not_a_folder(path)),
         other => other?,
     }
     sync_folder(parent.unwrap_or(Path::new(".")))
