@@ -104,10 +104,10 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     if let Some(stream) = built.stdin {
         let (clock, stop) = (house.ground.clock.clone(), stop.clone());
         feeding.spawn(async move {
-            match receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await {
-                Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
-                Err(error) => tracing::error!(%error, "standard input is given up"),
-            }
+            let fed = receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await;
+            let summary = fed.map_err(Fault::source)?;
+            tracing::info!(summary.records, summary.too_long, "standard input has ended");
+            Ok(())
         });
     }
     let mut running = JoinSet::new();
@@ -135,6 +135,17 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
                 failed = Some(fault);
                 break;
             }
+            Some(fed) = feeding.join_next() => match pipeline::finished(fed) {
+                Err(fault) if settings.once => {
+                    failed = Some(fault);
+                    break;
+                }
+                Err(fault) => {
+                    tracing::error!("{:#}: given up", fault.error);
+                    house.ail(format!("{:#}", fault.error));
+                }
+                Ok(()) => {}
+            },
             ended = running.join_next() => match ended.map(pipeline::finished) {
                 None if settings.once => break,
                 None => stop.cancelled().await,
