@@ -85,11 +85,14 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         receive::check_exposure(settings.listen, &settings.auth(), settings.anonymous)
             .map_err(|problem| Fault::new(Blame::Config, problem))?;
         let listener = bind(settings.listen, "--listen").await?;
-        tracing::info!(address = %settings.listen, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
+        let address = listener.local_addr().unwrap_or(settings.listen);
+        tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
         serving.spawn(receive::serve(listener, doors, stop.clone()));
     }
     if !settings.once {
         let listener = bind(settings.admin, "--admin").await?;
+        let address = listener.local_addr().unwrap_or(settings.admin);
+        tracing::info!(%address, "serving /healthz and /metrics");
         let (routes, stop) = (status::routes(house.status(&built.streams)), stop.clone());
         serving.spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -137,6 +140,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
             Some(Ok(fed)) = feeding.join_next() => match fed {
                 Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
                 Err(fault) => {
+                    tracing::error!("{:#}: given up", fault.error);
                     house.ail(format!("{:#}", fault.error));
                     failed = failed.or(Some(fault));
                 }

@@ -110,6 +110,7 @@ pub fn make_folder(dir: &Path, mode: u32) -> io::Result<()> {
         }
         match fs::DirBuilder::new().mode(mode).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(not_a_folder(dir)),
             other => other?,
         }
     }
@@ -117,6 +118,11 @@ pub fn make_folder(dir: &Path, mode: u32) -> io::Result<()> {
         Err(error) if was_there && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
     }
+}
+
+/// Something else has the name of a folder; `File exists` would not say so.
+pub fn not_a_folder(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a folder", path.display()))
 }
 
 /// The machine's own disk.

@@ -6,8 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Environment, Log, LogFormat};
 
-/// What is logged unless told otherwise.
-const FILTER_DEFAULT: &str = "info";
+/// What is logged unless told otherwise. object_store tells of each of its retries; ours are told sparingly.
+const FILTER_DEFAULT: &str = "info,object_store=warn";
 
 /// Starts logging for this process. The filter is `log.level`, else `$RUST_LOG`, else `info`; the form is `log.format`,
 /// else JSON where systemd reads along (`$JOURNAL_STREAM`, see systemd.exec(5)), else text.

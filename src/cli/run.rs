@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -54,6 +55,9 @@ enum Format {
     Json,
 }
 
+/// How long work may go on that nobody waits for any more.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Runs until told to stop. The configuration is judged as a whole before anything starts.
 pub fn run(arguments: Arguments) -> Exit {
     let environment = Environment::of_process();
@@ -91,8 +95,8 @@ pub fn run(arguments: Arguments) -> Exit {
         }
     };
     let ended = runtime.block_on(daemon::run(settings, loaded.pipelines));
-    // A read of standard input cannot be called back: it must not keep a stopped process waiting for its pipe.
-    runtime.shutdown_background();
+    // A read of a pipe that stays open cannot be called off, and would be waited for without end.
+    runtime.shutdown_timeout(LEAVE_TIME_MAX);
     match ended {
         Ok(()) => Exit::Done,
         Err(fault) => {

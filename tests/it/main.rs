@@ -1,6 +1,8 @@
 //! The stories, in one binary.
 
 mod crash;
+mod daemon;
+mod daemon_start;
 mod file_house;
 mod file_rotation;
 mod file_source;

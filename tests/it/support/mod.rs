@@ -1,3 +1,4 @@
 //! What stories share.
 
+pub mod daemon;
 pub mod s3;
