@@ -238,6 +238,9 @@ fn run_life(world: &World, plan: &Plan, seed: u64, next_id: &mut Id, oracle: &Ar
             () = tokio::time::sleep(Duration::from_secs(7 * 24 * 3600)) => panic!("a life went on for a week"),
         }
     });
+    // Whoever still runs is killed: what tasks do when they are dropped has no effect any more.
+    world.fate.set_doom(Some(Doom { at: world.fate.effects(), death: Death::Kill, share: Share::Nothing }));
+    drop(runtime);
     match ended {
         Some(Ok(())) => true,
         // A fault of the disk ends the process, as the daemon would.
@@ -418,7 +421,7 @@ fn twenty_thousand_seeded_histories_of_faults_keep_the_promise() {
 
 #[test]
 fn the_same_seed_is_the_same_history() {
-    for seed in [3, 1_000_003] {
+    for seed in [3, 7, 11, 1_000_003] {
         assert_eq!(history(seed).map_err(|_| ()), history(seed).map_err(|_| ()));
     }
 }

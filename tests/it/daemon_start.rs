@@ -78,8 +78,8 @@ fn a_folder_that_cannot_be_made_is_named() {
 #[test]
 fn an_address_that_the_network_reaches_needs_credentials_or_the_word_anonymous() {
     let words = "\
---listen: `listen`: listen address 0.0.0.0:0 can be reached from the network and no credentials are configured
-  hint: configure credentials, listen on 127.0.0.1:0, or allow anonymous access in so many words
+--listen: listen address 0.0.0.0:0 can be reached from the network and no credentials are configured
+  hint: give `credentials` in hydrant.yaml (`--config`), or spell out `--anonymous`
 
 1 problem
 ";
