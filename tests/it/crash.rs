@@ -239,7 +239,7 @@ fn run_life(world: &World, plan: &Plan, seed: u64, next_id: &mut Id, oracle: &Ar
         }
     });
     // Whoever still runs is killed: what tasks do when they are dropped has no effect any more.
-    world.fate.set_doom(Some(Doom { at: world.fate.effects(), death: Death::Kill, share: Share::Nothing }));
+    world.fate.end();
     drop(runtime);
     match ended {
         Some(Ok(())) => true,
@@ -329,7 +329,7 @@ fn whoever_dies_at_any_two_durable_effects_loses_nothing_and_doubles_nothing() {
     let pairs = effects * effects;
     let failures = in_parallel(pairs * deaths.len() as u64, |n| {
         let (pair, (death, next_death)) = (n % pairs, deaths[(n / pairs) as usize]);
-        let (at, next_at) = (pair / effects, pair % effects);
+        let (at, next_at) = (1 + pair / effects, 1 + pair % effects);
         let share = shares[((at + next_at) % 3) as usize];
         let next_share = shares[(next_at % 3) as usize];
         two_deaths(Doom { at, death, share }, Doom { at: next_at, death: next_death, share: next_share })

@@ -270,6 +270,15 @@ impl Fate {
         state.doom.filter(|_| state.dead).map(|doom| doom.death)
     }
 
+    /// Ends the life between two effects, unless it has ended.
+    pub fn end(&self) {
+        let mut state = self.state();
+        if !state.dead && state.life == self.life {
+            state.dead = true;
+            state.doom = Some(Doom { at: state.effects, death: Death::Kill, share: Share::Nothing });
+        }
+    }
+
     /// Waits until the life that this handle belongs to is over. Cancel-safe.
     pub async fn until_dead(&self) {
         loop {

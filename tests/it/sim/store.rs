@@ -382,7 +382,11 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         // A poisoned lock means that a test is failing already: let it tell why.
-        if let Ok(mut state) = self.store.state.lock() {
+        // The puts of a dead process are abandoned by `restart`, in an order that does not depend on whose task is dropped
+        // first.
+        if let Ok(mut state) = self.store.state.lock()
+            && !self.store.fate.dead()
+        {
             state.abandon(self.number, &self.store.fate);
         }
     }
