@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::disk::remove_if_there;
 use crate::error::{Blame, Fault};
@@ -36,7 +36,9 @@ pub struct Log {
     pub name: String,
     pub shard: Shard,
     pub policy: OnCorruption,
-    pub tail: watch::Sender<Tail>,
+    tail: Mutex<Tail>,
+    /// Wakes readers, always in the same order (which a watch channel does not), so that a simulated history repeats.
+    pub grown: Notify,
     /// Why the stream stopped for good; `None` while it is healthy.
     pub failed: watch::Sender<Option<(Blame, String)>>,
     pub on_sync: OnceLock<OnSync>,
@@ -72,7 +74,8 @@ impl Log {
             name,
             shard,
             policy,
-            tail: watch::Sender::new(Tail { durable: 0, ended: false }),
+            tail: Mutex::new(Tail { durable: 0, ended: false }),
+            grown: Notify::new(),
             failed: watch::Sender::new(None),
             on_sync: OnceLock::new(),
             bytes: AtomicU64::new(bytes),
@@ -88,15 +91,27 @@ impl Log {
 
     /// All records below this number are durable.
     pub fn durable(&self) -> u64 {
-        self.tail.borrow().durable
+        self.tail().durable
+    }
+
+    /// How far the log can be read.
+    pub fn tail(&self) -> Tail {
+        *lock(&self.tail)
+    }
+
+    /// No record will ever come behind the last one.
+    pub fn end(&self) {
+        lock(&self.tail).ended = true;
+        self.grown.notify_waiters();
     }
 
     /// Lets readers read up to `durable`.
     pub fn publish(&self, durable: u64) {
-        self.tail.send_modify(|tail| {
-            assert!(tail.durable <= durable, "the durable end never goes back");
-            tail.durable = durable;
-        });
+        let mut tail = lock(&self.tail);
+        assert!(tail.durable <= durable, "the durable end never goes back");
+        tail.durable = durable;
+        drop(tail);
+        self.grown.notify_waiters();
     }
 
     /// The stream stops for good; the first reason stays.

@@ -216,7 +216,7 @@ impl Stream {
     ///
     /// Call it after the last append was answered.
     pub fn end(&self) {
-        self.log.tail.send_modify(|tail| tail.ended = true);
+        self.log.end();
     }
 
     /// Refuses further appends and finishes the group commit under way, with the requests that already wait.

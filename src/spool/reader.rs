@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use crate::cpu::off_async;
 use crate::disk::DiskFile;
@@ -18,7 +17,7 @@ use crate::record::Batch;
 use crate::source::{Read, Reader, Source};
 use crate::spool::damage::Damage;
 use crate::spool::frame::{ALIGNMENT, Frame};
-use crate::spool::log::{Log, Tail};
+use crate::spool::log::Log;
 use crate::spool::segment::{HEADER_BYTES, Scan, Segment};
 
 /// Bytes that one read takes from a segment; a larger frame is read whole.
@@ -69,8 +68,7 @@ impl Source for SpoolSource {
             self.log.fail(Blame::Disk, message.clone());
             return Err(Fault::new(Blame::Disk, message));
         }
-        let tail = self.log.tail.subscribe();
-        Ok(Box::new(SpoolReader { log: self.log.clone(), tail, position, place: None }))
+        Ok(Box::new(SpoolReader { log: self.log.clone(), position, place: None }))
     }
 
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
@@ -85,7 +83,6 @@ impl Source for SpoolSource {
 /// Reads a stream in order.
 pub struct SpoolReader {
     log: Arc<Log>,
-    tail: watch::Receiver<Tail>,
     position: u64,
     place: Option<Place>,
 }
@@ -110,16 +107,18 @@ impl Reader for SpoolReader {
     }
 
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
+        let log = self.log.clone();
         loop {
-            let tail = *self.tail.borrow_and_update();
+            // Before the look, so that growth in between wakes it.
+            let grown = log.grown.notified();
+            let tail = log.tail();
             if self.position < tail.durable {
                 return off_async(|| self.read(tail.durable)).map(Some);
             }
             if tail.ended {
                 return Ok(None);
             }
-            // The log, which this reader holds, owns the sender.
-            self.tail.changed().await.map_err(Fault::source)?;
+            grown.await;
         }
     }
 }
