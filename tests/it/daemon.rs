@@ -214,6 +214,24 @@ async fn a_bucket_out_of_reach_is_said_and_waited_for_and_troubles_nobody_else()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_out_of_reach_takes_no_room_from_producers_and_other_pipelines() {
+    let (home, address) = (Home::new(), free_address().await);
+    home.write("pipelines/stuck.yaml", pipeline("http: { stream: far }", PLAIN, SOON, &bucket(address, "lake")));
+    home.write("pipelines/well.yaml", pipeline("firehose: { stream: near }", ROWS, SOON, "url: ./near"));
+    let daemon = home.start("pipelines --memory 64MiB");
+    // 36 MB of promises that nobody takes, where 32 MiB may pass through memory.
+    let record = "x".repeat(1_000_000);
+    for promises in 1..=9 {
+        daemon.put_lines("far", &[&record, &record, &record, &record]);
+        let blocked = || daemon.metric("hydrant_sink_blocked{pipeline=\"stuck\"}") >= f64::from(promises);
+        until("the promise waits for its bucket", || blocked().then_some(()));
+    }
+    daemon.put_batch("near", &rows(0..10));
+    daemon.delivers("well", 10);
+    daemon.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_holds_each_record_once_after_kills_in_the_middle() {
     let (home, buckets) = (Home::new(), Buckets::new());
     let lake = buckets.create("lake");
