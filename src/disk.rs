@@ -1,6 +1,6 @@
 //! The disk: every durable effect goes through this trait, so that a test can die at each of them.
 //!
-//! The rules (`DECISIONS.md`, "Rules of the disk"): a file is born whole ([`born_whole`]) or is an append-only log that
+//! The rules (`DECISIONS.md`, "The disk"): a file is born whole ([`born_whole`]) or is an append-only log that
 //! is synced before anyone is told. A new name counts only after [`Disk::sync_dir`] of its folder. After a failed sync the
 //! bytes may be gone for good although a later sync succeeds: never sync that file again, stop.
 //! All calls block; call them inside [`crate::cpu::off_async`].
