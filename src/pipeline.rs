@@ -6,9 +6,9 @@
 //! ```
 //! [`fill`] turns a shard into promises and never waits for the sink, except when the outbox is full. [`keep`] keeps one
 //! promise, and doing it twice is doing it once: it is also what a start does with the promises of a dead process.
-//! Three rules hold the protocol up, and `tests/it/model.rs` and `tests/sabotage` break them to see that they matter: read on from the end of the
-//! last promise, not from the checkpoint; remove a promise only after the checkpoint has durably passed it; the
-//! checkpoint is the unbroken run of delivered ranges, never the highest one.
+//! Three rules hold the protocol up, and `tests/it/model.rs` and `tests/sabotage` break them to see that they matter:
+//! read on from the end of the last promise, not from the checkpoint; remove a promise only after the checkpoint has
+//! durably passed it; the checkpoint is the unbroken run of delivered ranges, never the highest one.
 
 mod waiting;
 
