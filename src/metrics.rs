@@ -288,6 +288,9 @@ impl Progress {
         let mut shards = self.shards();
         let shown = shards.values().filter(|known| known.shown).count() < SHARDS_SHOWN_MAX;
         shards.entry(shard.clone()).or_insert(Known { positions, shown, ended: false });
+        drop(shards);
+        // Shown at once: an idle shard has positions too.
+        self.update(shard, |_| ());
     }
 
     /// Changes a shard's positions, and asserts their order.
