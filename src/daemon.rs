@@ -94,7 +94,8 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         let address = listener.local_addr().unwrap_or(settings.admin);
         tracing::info!(%address, "serving /healthz and /metrics");
         let (routes, stop) = (status::routes(house.status(&built.streams)), stop.clone());
-        serving.spawn(async move {
+        // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
+        tokio::spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the admin address is not served any more");

@@ -68,11 +68,18 @@ impl Settings {
 
     /// How the doors are kept.
     pub fn doors(&self) -> receive::Options {
+        // A request must fit into its quarter of the budget, as it came and as it is read, or it would wait for ever.
+        let room = usize::try_from(self.memory_budget_bytes / 8).unwrap_or(usize::MAX);
+        let limits = receive::Limits::default();
         receive::Options {
             auth: self.auth(),
             account_id: self.account.clone(),
             region: self.region.clone(),
-            limits: receive::Limits::default(),
+            limits: receive::Limits {
+                body_bytes_max: limits.body_bytes_max.min(room),
+                inflated_bytes_max: limits.inflated_bytes_max.min(room),
+                ..limits
+            },
         }
     }
 }
