@@ -316,15 +316,25 @@ impl Shared {
         let Some(multipart) = parts.0.as_mut() else { return Ok(()) };
         let (mut crc, mut offset) = (0, 0);
         let mut under_way = FuturesUnordered::new();
-        while offset < upload.len {
+        let mut failed: Option<Setback> = None;
+        while offset < upload.len && failed.is_none() {
             let len = self.part_bytes.min(upload.len - offset);
-            under_way.push(multipart.put_part(read_pieces(upload, offset, len, &mut crc)?));
+            match read_pieces(upload, offset, len, &mut crc) {
+                Ok(part) => under_way.push(multipart.put_part(part)),
+                Err(error) => failed = Some(Setback::from(error)),
+            }
             offset += len;
             if under_way.len() == PARTS_IN_FLIGHT_MAX {
-                under_way.next().await.transpose()?;
+                failed = under_way.next().await.and_then(Result::err).map(Setback::from).or(failed);
             }
         }
-        while under_way.next().await.transpose()?.is_some() {}
+        // All of them end before the upload is given up: a part that arrives after that would stay behind.
+        while let Some(sent) = under_way.next().await {
+            failed = failed.or(sent.err().map(Setback::from));
+        }
+        if let Some(setback) = failed {
+            return Err(setback);
+        }
         check_crc(upload, crc)?;
         multipart.complete().await?;
         parts.0 = None;
