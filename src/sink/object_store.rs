@@ -321,7 +321,7 @@ impl Shared {
             let len = self.part_bytes.min(upload.len - offset);
             match read_pieces(upload, offset, len, &mut crc) {
                 Ok(part) => under_way.push(multipart.put_part(part)),
-                Err(error) => failed = Some(Setback::from(error)),
+                Err(setback) => failed = Some(setback),
             }
             offset += len;
             if under_way.len() == PARTS_IN_FLIGHT_MAX {
