@@ -131,7 +131,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
 
     let mut failed = None;
-    while !(settings.once && running.is_empty()) {
+    while !(settings.once && running.is_empty() && (feeding.is_empty() || failed.is_some())) {
         tokio::select! {
             () = stop.cancelled() => break,
             fault = build::first_failure(&built.streams) => {
