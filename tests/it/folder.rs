@@ -1,35 +1,18 @@
 //! Puts into a local folder: names that records chose, leftovers, links.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use hydrant::error::Blame;
 use hydrant::ground::Random;
 use hydrant::naming::{ObjectName, PartitionKeys, Prefix, Scratch, TimeZone};
 use hydrant::position::{Position, Shard, ShardRange};
-use hydrant::sink::{ObjectSink, Options, Put, PutError, Trouble, Upload};
+use hydrant::sink::{ObjectSink, Options, Put, PutError, Trouble};
+
+use crate::support::sink::{no_trouble, put};
 
 fn open(folder: &Path) -> ObjectSink {
     ObjectSink::open(&Options::at(folder.to_str().unwrap()), Random::real()).unwrap()
-}
-
-async fn put(
-    sink: &ObjectSink,
-    name: &str,
-    body: &[u8],
-    trouble: impl Fn(&Trouble) + Send + Sync,
-) -> Result<Put, PutError> {
-    let read = |offset: u64, len: usize| -> io::Result<Bytes> {
-        Ok(Bytes::copy_from_slice(&body[offset as usize..offset as usize + len]))
-    };
-    let upload = Upload { name, len: body.len() as u64, crc32c: crc32c::crc32c(body), read: &read };
-    sink.put(&upload, &trouble).await
-}
-
-fn no_trouble(trouble: &Trouble) {
-    panic!("{trouble:?}");
 }
 
 /// All files below, sorted.

@@ -9,28 +9,12 @@ use hydrant::sink::{ObjectSink, Options, Put, PutError, Text, Trouble, Upload};
 use tokio::sync::mpsc;
 
 use crate::support::s3::{Buckets, S3Server, free_address, options_at};
+use crate::support::sink::{no_trouble, put};
 
 const NAME: &str = "dt=2026-11-20/city=München/a%2Fb/p-7f-0000000000000000-0000000000000010.parquet";
 
 fn open(options: &Options) -> ObjectSink {
     ObjectSink::open(options, Random::real()).unwrap()
-}
-
-async fn put(
-    sink: &ObjectSink,
-    name: &str,
-    body: &[u8],
-    trouble: impl Fn(&Trouble) + Send + Sync,
-) -> Result<Put, PutError> {
-    let read = |offset: u64, len: usize| -> io::Result<Bytes> {
-        Ok(Bytes::copy_from_slice(&body[offset as usize..offset as usize + len]))
-    };
-    let upload = Upload { name, len: body.len() as u64, crc32c: crc32c::crc32c(body), read: &read };
-    sink.put(&upload, &trouble).await
-}
-
-fn no_trouble(trouble: &Trouble) {
-    panic!("{trouble:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

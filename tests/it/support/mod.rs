@@ -2,3 +2,4 @@
 
 pub mod daemon;
 pub mod s3;
+pub mod sink;
