@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use hydrant::encode::json::{Decoder, OnUnknown, arrow_schema};
 use hydrant::encode::schema::Schema;
-use hydrant::encode::{Format, parquet};
+use hydrant::encode::{About, Format, parquet};
+use hydrant::position::{Position, Shard, ShardRange};
 use hydrant::record::{Batch, BatchBuilder};
 
 const RECORDS: usize = 60_000;
@@ -85,7 +86,9 @@ fn encode(format: &dyn Format, batch: &Batch) -> usize {
     let (mut encoder, mut out) = (format.encoder(), Vec::new());
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
     assert!(encoder.push(batch, &rows, &mut out).expect("memory takes all").is_empty());
-    encoder.finish(&mut out).expect("memory takes all");
+    let shard = Shard::new("7f").expect("a shard's name");
+    let range = ShardRange { shard, start: Position::from(0), end: Position::from(rows.len() as u64) };
+    encoder.finish(&About { pipeline: "bench", range: &range }, &mut out).expect("memory takes all");
     out.len()
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Held};
-use crate::encode::{Encoder, Format};
+use crate::encode::{About, Encoder, Format};
 use crate::error::{Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::PipelineMetrics;
@@ -267,9 +267,11 @@ impl Chunk {
     /// Finishes the objects, so that they lie on our disk and no longer in memory. CPU work and writes.
     pub fn finish(mut self) -> io::Result<Finished> {
         let mut named = Vec::with_capacity(self.open.len() + self.errors.len());
+        let range = ShardRange { shard: self.shard, start: self.draft.start().clone(), end: self.end };
+        let about = About { pipeline: &self.recipe.pipeline, range: &range };
         for open in self.open {
             let rows = open.encoder.rows();
-            open.encoder.finish(&mut self.draft.writer(open.object))?;
+            open.encoder.finish(&about, &mut self.draft.writer(open.object))?;
             if rows > 0 {
                 named.push((open.object, open.prefix, self.recipe.format.extension(), rows));
             }
@@ -278,7 +280,6 @@ impl Chunk {
             named.push((errors.object, errors.prefix, rejected::EXTENSION, errors.rows));
         }
         named.sort_by(|a, b| (&a.1, a.2).cmp(&(&b.1, b.2)));
-        let range = ShardRange { shard: self.shard, start: self.draft.start().clone(), end: self.end };
         let mut part = 0;
         let mut objects: Vec<Named> = Vec::with_capacity(named.len());
         let mut previous: Option<(String, &str)> = None;

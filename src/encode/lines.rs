@@ -10,7 +10,7 @@ use anyhow::bail;
 use serde::Deserialize;
 
 use super::compress::{Compression, Compressors};
-use super::{Encoder, Format};
+use super::{About, Encoder, Format};
 use crate::error::Reason;
 use crate::naming::{EXTENSION_BYTES_MAX, is_extension};
 use crate::record::Batch;
@@ -136,7 +136,14 @@ impl Encoder for LinesEncoder {
         self.block.capacity() + self.packed.capacity()
     }
 
-    fn finish(mut self: Box<Self>, out: &mut dyn Write) -> io::Result<()> {
+    fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if !self.block.is_empty() {
+            self.write_block(out)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, _about: &About, out: &mut dyn Write) -> io::Result<()> {
         if !self.block.is_empty() || self.written_bytes == 0 {
             self.write_block(out)?;
         }
@@ -157,8 +164,10 @@ fn checked_extension(extension: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::sync::LazyLock;
 
     use super::*;
+    use crate::position::{Position, Shard, ShardRange};
     use crate::record::BatchBuilder;
 
     /// 2.9 MB of lines that compress like JSON, with one record larger than a block.
@@ -174,6 +183,15 @@ mod tests {
         builder.finish()
     }
 
+    fn about() -> About<'static> {
+        static RANGE: LazyLock<ShardRange> = LazyLock::new(|| ShardRange {
+            shard: Shard::new("7f").unwrap(),
+            start: Position::from(0),
+            end: Position::from(9),
+        });
+        About { pipeline: "click", range: &RANGE }
+    }
+
     fn raw(batch: &Batch) -> Vec<u8> {
         batch.payloads().flat_map(|payload| [payload, b"\n"].concat()).collect()
     }
@@ -187,7 +205,7 @@ mod tests {
         }
         assert_eq!(encoder.rows(), batch.len() as u64);
         let estimate = encoder.size() as f64;
-        encoder.finish(&mut out).unwrap();
+        encoder.finish(&about(), &mut out).unwrap();
         if batch.len() > 1 {
             assert!((0.9..1.1).contains(&(estimate / out.len() as f64)), "{yaml}: {estimate} for {}", out.len());
         }

@@ -15,7 +15,16 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::error::Reason;
+use crate::position::ShardRange;
 use crate::record::Batch;
+
+/// Whose records an object holds; formats that can carry it say so inside the object.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    pub pipeline: &'a str,
+    /// Of the chunk: the object holds those of its records that have the object's prefix.
+    pub range: &'a ShardRange,
+}
 
 /// Makes the bytes of one object.
 pub trait Encoder: Send {
@@ -32,14 +41,24 @@ pub trait Encoder: Send {
     /// Bytes of memory held now.
     fn memory(&self) -> usize;
 
+    /// Writes out what is held, as far as the format allows without ending the object, because memory is short. The
+    /// object may become larger by it.
+    fn flush(&mut self, out: &mut dyn Write) -> io::Result<()>;
+
     /// Writes the rest to `out`.
-    fn finish(self: Box<Self>, out: &mut dyn Write) -> io::Result<()>;
+    fn finish(self: Box<Self>, about: &About, out: &mut dyn Write) -> io::Result<()>;
 }
 
 /// A format as it will run: makes encoders.
 pub trait Format: Send + Sync {
     /// An encoder for a new object.
     fn encoder(&self) -> Box<dyn Encoder>;
+
+    /// Looks at records before they are encoded. `true`: what was learned changed the format, and objects that are open
+    /// should be finished first, since their encoders know the old one. What was learned is durable then.
+    fn learn(&self, _batch: &Batch) -> io::Result<bool> {
+        Ok(false)
+    }
 
     /// The file extension that tells the truth, with its dot: `.parquet`, `.ndjson.gz`.
     fn extension(&self) -> &str;

@@ -21,7 +21,7 @@ use serde::de::{Deserializer, Error as _};
 use super::compress::Written;
 use super::json::{Decoder, OnUnknown, arrow_schema};
 use super::schema::Schema;
-use super::{Encoder, Format};
+use super::{About, Encoder, Format};
 use crate::error::Reason;
 use crate::record::Batch;
 
@@ -263,9 +263,20 @@ impl Encoder for ParquetEncoder {
         self.writer.memory_size() + self.writer.inner().capacity() + self.decoder.memory()
     }
 
-    fn finish(mut self: Box<Self>, out: &mut dyn Write) -> io::Result<()> {
+    fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        self.encode()?;
+        self.writer.flush().map_err(io::Error::other)?;
+        self.group_json_bytes = 0;
+        self.drain(out)
+    }
+
+    fn finish(mut self: Box<Self>, about: &About, out: &mut dyn Write) -> io::Result<()> {
         self.encode()?;
         self.drain(out)?;
+        let facts = [("hydrant.pipeline", about.pipeline.to_owned()), ("hydrant.range", about.range.to_string())];
+        for (key, value) in facts {
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
         self.writer.finish().map_err(io::Error::other)?;
         self.drain(out)
     }

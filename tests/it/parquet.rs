@@ -1,6 +1,6 @@
 //! Parquet files as a reader finds them: every type, nulls at every level, and the same rows whatever the options.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::{Int32Builder, ListBuilder, MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::cast::AsArray;
@@ -8,11 +8,21 @@ use arrow_array::types::*;
 use arrow_array::*;
 use arrow_buffer::{NullBuffer, i256};
 use arrow_schema::{DataType, Field};
-use hydrant::encode::Options;
+use hydrant::encode::{About, Options};
 use hydrant::error::{Reason, RejectedBy};
+use hydrant::position::{Position, Shard, ShardRange};
 use hydrant::record::{Batch, BatchBuilder};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
+
+fn about() -> About<'static> {
+    static RANGE: LazyLock<ShardRange> = LazyLock::new(|| ShardRange {
+        shard: Shard::new("7f").unwrap(),
+        start: Position::from(0),
+        end: Position::from(9),
+    });
+    About { pipeline: "click", range: &RANGE }
+}
 
 fn batch<'r>(records: impl IntoIterator<Item = &'r str>) -> Batch {
     let mut builder = BatchBuilder::default();
@@ -31,7 +41,7 @@ fn encode(yaml: &str, batch: &Batch, rows_per_push: usize) -> (bytes::Bytes, Vec
         assert!(encoder.size() >= out.len() as u64, "what is written is part of the size");
     }
     assert_eq!(encoder.rows() as usize + rejected.len(), batch.len());
-    encoder.finish(&mut out).unwrap();
+    encoder.finish(&about(), &mut out).unwrap();
     (out.into(), rejected)
 }
 
@@ -272,7 +282,7 @@ fn row_groups_go_out_as_they_are_full_and_together_are_the_file() {
     assert!(parts.iter().filter(|part| part.len() > 1000).count() >= 4, "bytes go out long before the end");
     let mut last = Vec::new();
     let (size, held) = (encoder.size(), encoder.memory());
-    encoder.finish(&mut last).unwrap();
+    encoder.finish(&about(), &mut last).unwrap();
     parts.push(last);
     let file: bytes::Bytes = parts.concat().into();
     assert!((0.5..1.5).contains(&(size as f64 / file.len() as f64)), "estimated {size}, is {}", file.len());
