@@ -361,7 +361,7 @@ impl Chunk {
     /// Sets one record aside, whole, with its reason.
     fn reject(&mut self, rejected: &Rejected) -> io::Result<()> {
         let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
-        self.metrics.rejected(by.as_str(), 1);
+        self.metrics.rejected(&rejected.reason);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
         prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);
