@@ -17,6 +17,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use arrow_array::{Array, ArrayRef};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 use super::cells::Cell;
 use super::columns::{Columns, RowEncoder, Spelling};
@@ -44,11 +45,11 @@ pub struct Options {
     #[serde(default = "yes")]
     pub header: bool,
     /// One ASCII character between fields.
-    #[serde(default = "comma")]
-    pub delimiter: char,
+    #[serde(default = "comma", deserialize_with = "sign")]
+    pub delimiter: u8,
     /// One ASCII character around fields that need it.
-    #[serde(default = "quote")]
-    pub quote: char,
+    #[serde(default = "quote", deserialize_with = "sign")]
+    pub quote: u8,
     /// How null is written; at most [`NULL_BYTES_MAX`] bytes.
     #[serde(default)]
     pub null: String,
@@ -59,12 +60,23 @@ pub struct Options {
     pub extension: Option<String>,
 }
 
-fn comma() -> char {
-    ','
+fn comma() -> u8 {
+    b','
 }
 
-fn quote() -> char {
-    '"'
+fn quote() -> u8 {
+    b'"'
+}
+
+/// A character that can stand between or around fields.
+fn sign<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_bytes() {
+        [byte @ 0..0x80] if !b"\r\n".contains(byte) => Ok(*byte),
+        _ => Err(D::Error::custom(format!(
+            "one ASCII character that ends no line, such as `,`, `;` or a tab, not {text:?}"
+        ))),
+    }
 }
 
 /// What ends a line.
@@ -98,7 +110,7 @@ impl CsvFormat {
             "null in the only column would be an empty line, which readers pass over\nhint: set `null`, as in `null: '\\N'`, \
              or declare the column `not null`"
         );
-        let content = if options.delimiter == '\t' { ".tsv" } else { ".csv" };
+        let content = if options.delimiter == b'\t' { ".tsv" } else { ".csv" };
         Ok(CsvFormat {
             columns,
             style: Arc::new(style),
@@ -133,11 +145,7 @@ struct Style {
 impl Style {
     fn new(options: &Options, columns: &[Column]) -> anyhow::Result<Style> {
         let (delimiter, quote) = (options.delimiter, options.quote);
-        // A line end or a letter between fields, or around them, would be taken for what is in them.
-        let may_be = |c: char| c.is_ascii() && (c == '\t' || !(c.is_ascii_control() || c.is_ascii_alphanumeric()));
-        ensure!(may_be(delimiter), "a delimiter is one ASCII sign, such as `,`, `;`, `|` or a tab, not {delimiter:?}");
-        ensure!(may_be(quote), "a quote is one ASCII sign, such as `\"` or `'`, not {quote:?}");
-        ensure!(delimiter != quote, "the delimiter and the quote are both {quote:?}");
+        ensure!(delimiter != quote, "the delimiter and the quote are both {:?}", char::from(quote));
         let null = options.null.as_bytes();
         ensure!(
             null.len() <= NULL_BYTES_MAX,
@@ -145,7 +153,7 @@ impl Style {
             null.len()
         );
         ensure!(
-            !options.null.contains([delimiter, quote, '\r', '\n']),
+            !null.iter().any(|byte| [delimiter, quote, b'\r', b'\n'].contains(byte)),
             "the text for null, {:?}, holds the delimiter, a quote or a line end, but never stands in quotes",
             options.null
         );
@@ -153,8 +161,8 @@ impl Style {
         let mut style = Style {
             cells: columns.iter().map(cell).collect::<anyhow::Result<_>>()?,
             head: Vec::new(),
-            delimiter: delimiter as u8,
-            quote: quote as u8,
+            delimiter,
+            quote,
             null: null.to_vec(),
             line_end: if options.line_end == LineEnd::Lf { b"\n" } else { b"\r\n" },
         };
@@ -269,9 +277,12 @@ mod tests {
     #[test]
     fn options_that_cannot_be_read_back_are_refused() {
         let error = |yaml: &str| style(yaml).err().unwrap().to_string();
-        assert!(error("delimiter: x").contains("a delimiter is one ASCII sign"));
-        assert!(error("delimiter: \"\\n\"").contains("a delimiter is one ASCII sign"));
-        assert!(error("quote: é").contains("a quote is one ASCII sign"));
+        for wrong in [",,", "", "é", "\\n"] {
+            assert!(
+                error(&format!("delimiter: \"{wrong}\"")).contains("one ASCII character that ends no line"),
+                "{wrong}"
+            );
+        }
         assert!(error("quote: ','").contains("the delimiter and the quote are both ','"));
         assert!(error("null: 'a,b'").contains("holds the delimiter"));
         assert!(error("null: 12345678901234567").contains("at most 16 bytes"));

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::*;
+use hydrant::encode::compress::append_long;
 use hydrant::encode::{About, Options};
 use hydrant::error::Reason;
 use hydrant::position::{Position, Shard, ShardRange};
@@ -103,7 +104,7 @@ fn a_json_array_holds_each_record_as_it_came() {
         let text = unpacked(compression, &made.object);
         assert!(text == format!("[{}]\n", clicks.join(",\n")).as_bytes(), "{compression}");
         assert_eq!(serde_json::from_slice::<Vec<Value>>(&text).unwrap().len(), clicks.len());
-        assert!(made.memory_max < 40 << 20, "{}", made.memory_max);
+        assert!(made.memory_max < 48 << 20, "{}", made.memory_max);
     }
 }
 
@@ -201,17 +202,17 @@ fn csv_spells_every_type() {
 fn csv_is_written_as_its_reader_wants_it() {
     let records = batch([
         "{\"a\":\"\",\"b\":\"x;y\"}",
-        "{\"b\":\"NULL\"}",
+        "{\"b\":\"nil\"}",
         "{\"a\":\"two\\nlines\",\"b\":\"'\"}",
         "{\"a\":\"ünï😀\",\"b\":null}",
     ]);
     let schema = "schema: { a: string, b: string }, on_unknown: drop";
     let text =
         |options: &str| String::from_utf8(make(&format!("csv: {{ {schema}{options} }}"), &records).object).unwrap();
-    assert_eq!(text(""), "a,b\n\"\",x;y\n,NULL\n\"two\nlines\",'\nünï😀,\n");
+    assert_eq!(text(""), "a,b\n\"\",x;y\n,nil\n\"two\nlines\",'\nünï😀,\n");
     assert_eq!(
-        text(", header: false, delimiter: ';', quote: \"'\", null: 'NULL', line_end: crlf"),
-        ";'x;y'\r\nNULL;'NULL'\r\n'two\nlines';''''\r\nünï😀;NULL\r\n"
+        text(", header: false, delimiter: ';', quote: \"'\", null: nil, line_end: crlf"),
+        ";'x;y'\r\nnil;'nil'\r\n'two\nlines';''''\r\nünï😀;nil\r\n"
     );
 }
 
@@ -228,7 +229,7 @@ fn csv_comes_back_in_every_compression() {
             assert_eq!((&row[0], &row[1]), (&click["id"].to_string(), &click["user"].as_str().unwrap().to_owned()));
             assert_eq!((&row[4], &row[5]), (&click["tags"].to_string(), &format!("{{\"new\":{}}}", click["new"])));
         }
-        assert!(made.memory_max < 40 << 20, "{}", made.memory_max);
+        assert!(made.memory_max < 48 << 20, "{}", made.memory_max);
     }
 }
 
@@ -247,8 +248,42 @@ fn rows_reject_what_does_not_fit_alone() {
 }
 
 fn avro_batches(object: Vec<u8>) -> Vec<RecordBatch> {
+    let object = without_deflate(object);
     let reader = arrow_avro::reader::ReaderBuilder::new().build(std::io::Cursor::new(object)).unwrap();
     reader.map(Result::unwrap).collect()
+}
+
+/// The same container without compression, if it was deflate: the reader would bring a second library for it.
+fn without_deflate(object: Vec<u8>) -> Vec<u8> {
+    let Some(codec) = memchr::memmem::find(&object, b"avro.codec\x0edeflate") else { return object };
+    let mut plain = [&object[..codec], b"avro.codec\x08null\0"].concat();
+    let (mark, mut rest) = object[codec + 19..].split_at(16);
+    plain.extend_from_slice(mark);
+    while !rest.is_empty() {
+        let (count, bytes) = (long(&mut rest), long(&mut rest));
+        let mut raw = Vec::new();
+        flate2::read::DeflateDecoder::new(&rest[..bytes]).read_to_end(&mut raw).unwrap();
+        append_long(count as i64, &mut plain);
+        append_long(raw.len() as i64, &mut plain);
+        plain.extend(raw);
+        plain.extend_from_slice(mark);
+        assert_eq!(&rest[bytes..bytes + 16], mark);
+        rest = &rest[bytes + 16..];
+    }
+    plain
+}
+
+fn long(bytes: &mut &[u8]) -> usize {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (byte, rest) = bytes.split_first().unwrap();
+        *bytes = rest;
+        value |= usize::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            break;
+        }
+    }
+    value >> 1
 }
 
 /// The column of a file whose only column has this type, in every compression.
