@@ -6,7 +6,7 @@
 //! 2,"",[],"{""new"":1}"
 //! ```
 //!
-//! - Null is the text of `null`, nothing unless told, and never in quotes. A value that is spelled like it stands in
+//! - Null is the text of `null_text`, nothing unless told, and never in quotes. A value that is spelled like it stands in
 //!   quotes, so that the empty string and null differ.
 //! - A field is in quotes if it holds the delimiter, a quote (which is doubled) or a line end, and only then.
 //! - Lists, maps and structs are JSON in one field; all else is spelled as in `cells.rs`.
@@ -52,7 +52,7 @@ pub struct Options {
     pub quote: u8,
     /// How null is written; at most [`NULL_BYTES_MAX`] bytes.
     #[serde(default)]
-    pub null: String,
+    pub null_text: String,
     #[serde(default)]
     pub line_end: LineEnd,
     /// In place of `.csv`, `.csv.gz` and so on, with its dot; as names have it (`naming::is_extension`).
@@ -106,8 +106,8 @@ impl CsvFormat {
         let all = columns.all();
         let style = Style::new(options, &all)?;
         ensure!(
-            all.len() > 1 || !all.iter().all(|column| column.data.nullable) || !options.null.is_empty(),
-            "null in the only column would be an empty line, which readers pass over\nhint: set `null`, as in `null: '\\N'`, \
+            all.len() > 1 || !all.iter().all(|column| column.data.nullable) || !options.null_text.is_empty(),
+            "null in the only column would be an empty line, which readers pass over\nhint: set `null_text`, as in `null_text: '\\N'`, \
              or declare the column `not null`"
         );
         let content = if options.delimiter == b'\t' { ".tsv" } else { ".csv" };
@@ -146,7 +146,7 @@ impl Style {
     fn new(options: &Options, columns: &[Column]) -> anyhow::Result<Style> {
         let (delimiter, quote) = (options.delimiter, options.quote);
         ensure!(delimiter != quote, "the delimiter and the quote are both {:?}", char::from(quote));
-        let null = options.null.as_bytes();
+        let null = options.null_text.as_bytes();
         ensure!(
             null.len() <= NULL_BYTES_MAX,
             "the text for null has at most {NULL_BYTES_MAX} bytes, not {}",
@@ -155,7 +155,7 @@ impl Style {
         ensure!(
             !null.iter().any(|byte| [delimiter, quote, b'\r', b'\n'].contains(byte)),
             "the text for null, {:?}, holds the delimiter, a quote or a line end, but never stands in quotes",
-            options.null
+            options.null_text
         );
         let cell = |column: &Column| Cell::new(&column.data).with_context(|| format!("column {}", column.name));
         let mut style = Style {
@@ -268,8 +268,8 @@ mod tests {
         assert_eq!(field("", "\""), "\"\"\"\"");
         assert_eq!(field("", "\"a\" and \"b\""), "\"\"\"a\"\" and \"\"b\"\"\"");
         assert_eq!(field("", "x\ry"), "\"x\ry\"");
-        assert_eq!(field("null: '\\N'", ""), "");
-        assert_eq!(field("null: '\\N'", "\\N"), "\"\\N\"");
+        assert_eq!(field("null_text: '\\N'", ""), "");
+        assert_eq!(field("null_text: '\\N'", "\\N"), "\"\\N\"");
         assert_eq!(field("delimiter: '|'", "a,b"), "a,b");
         assert_eq!(field("quote: \"'\"", "it's"), "'it''s'");
     }
@@ -284,8 +284,8 @@ mod tests {
             );
         }
         assert!(error("quote: ','").contains("the delimiter and the quote are both ','"));
-        assert!(error("null: 'a,b'").contains("holds the delimiter"));
-        assert!(error("null: 12345678901234567").contains("at most 16 bytes"));
+        assert!(error("null_text: 'a,b'").contains("holds the delimiter"));
+        assert!(error("null_text: '12345678901234567'").contains("at most 16 bytes"));
         let only = serde_saphyr::from_str("{ schema: { a: string }, on_unknown: drop }").unwrap();
         assert!(CsvFormat::new(&only).err().unwrap().to_string().contains("an empty line"));
     }

@@ -211,7 +211,7 @@ fn csv_is_written_as_its_reader_wants_it() {
         |options: &str| String::from_utf8(make(&format!("csv: {{ {schema}{options} }}"), &records).object).unwrap();
     assert_eq!(text(""), "a,b\n\"\",x;y\n,nil\n\"two\nlines\",'\nünï😀,\n");
     assert_eq!(
-        text(", header: false, delimiter: ';', quote: \"'\", null: nil, line_end: crlf"),
+        text(", header: false, delimiter: ';', quote: \"'\", null_text: nil, line_end: crlf"),
         ";'x;y'\r\nnil;'nil'\r\n'two\nlines';''''\r\nünï😀;nil\r\n"
     );
 }

@@ -68,7 +68,7 @@ def test_csv_is_read_back_by_duckdb(hydrant, bucket, lake):
             found += [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
         return found
 
-    format = {"csv": {"compression": "gzip", "null": "\\N", "schema": every_type.SCHEMA}}
+    format = {"csv": {"compression": "gzip", "null_text": "\\N", "schema": every_type.SCHEMA}}
     payloads = [data for data, _ in records]
     bodies = deliver(hydrant, bucket, lake, format, payloads, lambda bodies: len(rows(bodies)))
     assert all(name.endswith(".csv.gz") for name in bodies)

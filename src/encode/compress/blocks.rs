@@ -22,6 +22,10 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks that wait to be compressed at the same time, in all encoders of a format together.
 pub const BLOCKS_TOGETHER_MAX: usize = 8;
 
+/// Blocks wait only when this many times their bytes are written: what waits is estimated, and `size` is to stay right
+/// also where records begin to compress better or worse than those before them.
+const WAITING_SHARE_MIN: u64 = 8;
+
 /// What stands around each block in the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frame {
@@ -168,8 +172,8 @@ impl Blocks {
             return Ok(());
         }
         self.end_block();
-        // The first block goes at once: it tells `size` how well these records compress.
-        if self.raw_bytes > 0 && self.compressors.may_wait() {
+        let waiting_bytes = (self.full.len() * self.compressors.block_bytes) as u64;
+        if self.raw_bytes >= WAITING_SHARE_MIN * waiting_bytes && self.compressors.may_wait() {
             self.waiting += 1;
             return Ok(());
         }
