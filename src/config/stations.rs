@@ -127,12 +127,9 @@ fn without_secrets(message: &str, options: &sink::Options, tree: &Tree) -> Strin
 
 /// The format.
 pub(super) fn format(options: &encode::Options, tree: &Tree, problems: &mut Problems) -> Option<Arc<dyn Format>> {
-    let way = match options {
-        encode::Options::Lines(_) => "format.lines",
-        encode::Options::Parquet(_) => "format.parquet",
-    };
+    let way = format!("format.{}", options.word());
     let built = options.build();
-    built.map_err(|error| problems.push(tree.place(way), format!("`{way}`: {error:#}"), None)).ok()
+    built.map_err(|error| problems.push(tree.place(&way), format!("`{way}`: {error:#}"), None)).ok()
 }
 
 /// The file source.

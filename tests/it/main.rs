@@ -8,6 +8,7 @@ mod file_house;
 mod file_rotation;
 mod file_source;
 mod folder;
+mod formats;
 mod model;
 mod parquet;
 mod receive;

@@ -19,6 +19,7 @@ mod number;
 mod scan;
 mod time;
 mod value;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use serde::Deserialize;
 
 pub use flaw::{MALFORMED_DATA, PARSE_ERROR};
 pub use scan::DEPTH_MAX;
+pub use whole::whole_value;
 
 use super::schema::{Data, Schema, Type};
 use crate::error::Reason;
