@@ -9,6 +9,7 @@ mod file_source;
 mod folder;
 mod model;
 mod parquet;
+mod parquet_choices;
 mod receive;
 mod s3;
 mod sim;

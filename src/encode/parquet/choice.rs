@@ -27,6 +27,8 @@ const DICTIONARY_HORIZON: f64 = 8.0;
 /// Nanoseconds of CPU that are worth a byte, at zstd 3: at 3 s per GB of JSON that becomes a tenth, 1 % of the time is
 /// worth a third of a per cent of the size.
 const NANOS_PER_BYTE: f64 = 90.0;
+/// What no other encoding needs to be tried for: a value costs less than so many bytes.
+const GOOD_PRICE: f64 = 0.4;
 /// How much larger a leaf may become by a lower level of zstd.
 const LEVEL_SLACK: f64 = 1.01;
 /// How much larger it may become without compression at all, which readers like, too.
@@ -62,22 +64,35 @@ pub fn choose(
         layout.leaves.iter().map(|leaf| candidates(leaf.physical, old, layout.codec)).collect();
     let mut best: Vec<Option<(Choice, Outcome, f64)>> = vec![None; candidates.len()];
     for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
-        let choices: Vec<Option<Choice>> = candidates.iter().map(|leaf| leaf.get(round).copied()).collect();
-        for ((best, choice), outcome) in best.iter_mut().zip(choices).zip(trial(&choices_of(&candidates, round))?) {
+        let open = |(leaf, best): (&Vec<Choice>, &Option<(Choice, Outcome, f64)>)| {
+            leaf.get(round).copied().filter(|_| best.is_none_or(|(_, _, price)| price > GOOD_PRICE))
+        };
+        let choices: Vec<Option<Choice>> = candidates.iter().zip(&best).map(open).collect();
+        for ((best, choice), outcome) in best.iter_mut().zip(&choices).zip(trial(&choices)?) {
             let (Some(choice), Some(outcome)) = (choice, outcome) else { continue };
-            let price = price(&choice, &outcome);
+            let price = price(choice, &outcome);
             let kept = best.filter(|(_, _, least)| *least <= price);
-            *best = kept.or(Some((choice, outcome, price)));
+            *best = kept.or(Some((*choice, outcome, price)));
         }
     }
-    for codec in cheaper(layout.codec) {
-        let slack = if codec == Codec::UNCOMPRESSED { NO_CODEC_SLACK } else { LEVEL_SLACK };
-        let choices: Vec<_> = best.iter().map(|best| best.map(|(choice, ..)| Choice { codec, ..choice })).collect();
-        for ((best, choice), outcome) in best.iter_mut().zip(choices.clone()).zip(trial(&choices)?) {
+    if layout.codec != Codec::UNCOMPRESSED {
+        for (choice, outcome, _) in best.iter_mut().flatten() {
+            if outcome.raw <= outcome.compressed * NO_CODEC_SLACK {
+                choice.codec = Codec::UNCOMPRESSED;
+                outcome.compressed = outcome.raw;
+            }
+        }
+    }
+    for codec in lower_levels(layout.codec) {
+        let choices: Vec<_> = best
+            .iter()
+            .map(|best| best.filter(|(choice, ..)| choice.codec != Codec::UNCOMPRESSED))
+            .map(|best| best.map(|(choice, ..)| Choice { codec, ..choice }))
+            .collect();
+        for ((best, choice), outcome) in best.iter_mut().zip(&choices).zip(trial(&choices)?) {
             let (Some(best), Some(choice), Some(outcome)) = (best, choice, outcome) else { continue };
-            if outcome.compressed <= best.1.compressed * slack {
-                best.0 = choice;
-                best.1.raw = outcome.raw;
+            if outcome.compressed <= best.1.compressed * LEVEL_SLACK {
+                best.0 = *choice;
             }
         }
     }
@@ -91,10 +106,6 @@ pub fn choose(
     Ok(best.into_iter().zip(unknown).map(|(best, unknown)| best.map_or(unknown, |(choice, ..)| choice)).collect())
 }
 
-fn choices_of(candidates: &[Vec<Choice>], round: usize) -> Vec<Option<Choice>> {
-    candidates.iter().map(|leaf| leaf.get(round).copied()).collect()
-}
-
 /// What a leaf may be; on equal terms the first wins.
 fn candidates(physical: Physical, old: bool, codec: Codec) -> Vec<Choice> {
     let plain = |encoding| Choice { dictionary: false, encoding, codec };
@@ -105,11 +116,11 @@ fn candidates(physical: Physical, old: bool, codec: Codec) -> Vec<Choice> {
         _ if old => vec![plain(Encoding::PLAIN), dictionary(Encoding::PLAIN)],
         Physical::INT32 | Physical::INT64 => vec![
             plain(Encoding::DELTA_BINARY_PACKED),
-            plain(Encoding::PLAIN),
             dictionary(Encoding::DELTA_BINARY_PACKED),
+            plain(Encoding::PLAIN),
         ],
         Physical::FLOAT | Physical::DOUBLE => {
-            vec![plain(Encoding::PLAIN), plain(Encoding::BYTE_STREAM_SPLIT), dictionary(Encoding::PLAIN)]
+            vec![plain(Encoding::PLAIN), dictionary(Encoding::PLAIN), plain(Encoding::BYTE_STREAM_SPLIT)]
         }
         Physical::BYTE_ARRAY => vec![
             plain(Encoding::DELTA_LENGTH_BYTE_ARRAY),
@@ -120,16 +131,15 @@ fn candidates(physical: Physical, old: bool, codec: Codec) -> Vec<Choice> {
     }
 }
 
-/// Codecs that cost less than this one, the costliest first.
-fn cheaper(codec: Codec) -> Vec<Codec> {
+/// Lower levels of a codec, the highest first.
+fn lower_levels(codec: Codec) -> Vec<Codec> {
     let level = |level| ZstdLevel::try_new(level).map(Codec::ZSTD).ok();
     let lower = match codec {
         Codec::ZSTD(zstd) if zstd.compression_level() > 3 => vec![level(3), level(1)],
         Codec::ZSTD(zstd) if zstd.compression_level() > 1 => vec![level(1)],
         _ => Vec::new(),
     };
-    let none = (codec != Codec::UNCOMPRESSED).then_some(Codec::UNCOMPRESSED);
-    lower.into_iter().flatten().chain(none).collect()
+    lower.into_iter().flatten().collect()
 }
 
 /// What a leaf costs in a row group, in bytes for each value.
@@ -227,7 +237,8 @@ impl Sample {
     ) -> ParquetResult<Vec<Option<Outcome>>> {
         let all: Vec<Choice> =
             choices.iter().zip(layout.small_choices()).map(|(choice, other)| choice.unwrap_or(other)).collect();
-        let properties = properties(&all).into_builder().set_write_row_group_number_distinct_values(true).build();
+        let counted = choices.iter().flatten().any(|choice| choice.dictionary);
+        let properties = properties(&all).into_builder().set_write_row_group_number_distinct_values(counted).build();
         let file = SerializedFileWriter::new(io::sink(), layout.root.clone(), properties.into())?;
         let writers = ArrowRowGroupWriterFactory::new(&file, layout.arrow.clone()).create_column_writers(0)?;
         let mut outcomes: Vec<Option<Outcome>> = vec![None; choices.len()];

@@ -28,6 +28,8 @@ use super::learned::Learned;
 use super::pipe::Pipe;
 use crate::cpu::spread;
 
+/// Bytes of JSON whose columns are worth other cores.
+const SHARE_JSON_BYTES_MIN: u64 = 1 << 20;
 /// Rows that are gathered at a time when they are written in another order than they came.
 const GATHER_ROWS: usize = 16_384;
 
@@ -121,7 +123,7 @@ impl Group {
         }
         work.sort_by_key(|(leaf, _)| Reverse(leaf.cost));
         let failed = Mutex::new(None);
-        spread(work, |(leaf, values)| {
+        share(work, json_bytes, |(leaf, values)| {
             let begun = Instant::now();
             if let Err(error) = leaf.write(layout, rows, values) {
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -162,7 +164,7 @@ impl Group {
         let mut closed: Vec<Option<ParquetResult<ArrowColumnChunk>>> = self.leaves.iter().map(|_| None).collect();
         let mut work: Vec<_> = self.leaves.into_iter().zip(&mut closed).collect();
         work.sort_by_key(|(leaf, _)| Reverse(leaf.cost));
-        spread(work, |(leaf, closed)| *closed = Some(leaf.writer.close()));
+        share(work, self.json_bytes, |(leaf, closed)| *closed = Some(leaf.writer.close()));
         let pipe = file.inner().clone();
         let mut group = file.next_row_group().map_err(io::Error::other)?;
         let mut bytes = 0;
@@ -191,6 +193,14 @@ impl Leaf {
                 leaves.iter().try_for_each(&mut write)
             }),
         }
+    }
+}
+
+/// Does `work` to every item, on idle cores as well if that much JSON is worth them.
+fn share<T: Send>(items: Vec<T>, json_bytes: u64, work: impl Fn(T) + Sync) {
+    match json_bytes >= SHARE_JSON_BYTES_MIN {
+        true => spread(items, work),
+        false => items.into_iter().for_each(work),
     }
 }
 

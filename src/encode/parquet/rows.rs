@@ -15,7 +15,7 @@ pub const BATCH_ROWS_MAX: usize = 16_384;
 /// Bytes of JSON that gather in a decoder before they become a batch.
 pub const BATCH_JSON_BYTES_MAX: usize = 8 << 20;
 /// Bytes of JSON that are worth a core of their own.
-const PART_JSON_BYTES_MIN: usize = 512 << 10;
+const PART_JSON_BYTES_MIN: usize = 384 << 10;
 
 /// Batches of decoded rows, in order, and a decoder with those behind them.
 #[derive(Default)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::RecordBatch;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::basic::Compression as Codec;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedFileWriter;
 
@@ -18,6 +19,9 @@ use crate::encode::json::Decoder;
 
 /// A file of fewer rows is written without dictionaries, whatever was chosen: they cost more to set up than they give.
 const SMALL_ROWS: u64 = 256;
+/// A file of less JSON is not compressed: its footer is larger than its pages, and a compressor costs more to set up than
+/// such pages to write.
+const TINY_JSON_BYTES: u64 = 16 << 10;
 /// Bytes of JSON after which the choices are made anew, since data changes.
 const CHOOSE_AGAIN_JSON_BYTES: u64 = 4 << 30;
 /// Bytes that idle decoders may hold.
@@ -37,6 +41,7 @@ pub struct Shared {
     /// Bytes of a file without rows.
     pub empty_bytes: u64,
     metadata: Vec<(String, String)>,
+    tiny: WriterPropertiesPtr,
     small: WriterPropertiesPtr,
     chosen: Mutex<Chosen>,
     idle: Mutex<Vec<Decoder>>,
@@ -59,7 +64,9 @@ impl Shared {
         let usual = if options.sort_by.is_empty() { JSON_BYTES_MAX } else { SORTED_JSON_BYTES_MAX };
         let json_bytes_max = options.row_group.json_bytes_max.unwrap_or(usual);
         let properties = |choices: &[Choice], rows| Arc::new(layout.properties(options, metadata, choices, rows));
-        let small = properties(&layout.small_choices(), SMALL_ROWS);
+        let small = layout.small_choices();
+        let tiny = small.iter().map(|choice| Choice { codec: Codec::UNCOMPRESSED, ..*choice }).collect::<Vec<_>>();
+        let (tiny, small) = (properties(&tiny, SMALL_ROWS), properties(&small, SMALL_ROWS));
         let unknown = properties(&layout.unknown_choices(), rows_max(options.row_group.rows_max, json_bytes_max));
         let mut shared = Shared {
             options: options.clone(),
@@ -67,6 +74,7 @@ impl Shared {
             learned: Learned::new(layout.leaves.len()),
             empty_bytes: 0,
             metadata: metadata.to_vec(),
+            tiny,
             small,
             chosen: Mutex::new(Chosen { properties: unknown, rows: 0, json_bytes: 0 }),
             idle: Mutex::default(),
@@ -82,6 +90,7 @@ impl Shared {
     /// A new file, whose first rows wait.
     pub fn file(&self, first: &Waiting) -> io::Result<SerializedFileWriter<Pipe>> {
         let properties = match first.rows() {
+            ..SMALL_ROWS if first.json_bytes() < TINY_JSON_BYTES => self.tiny.clone(),
             ..SMALL_ROWS => self.small.clone(),
             _ => self.properties(first)?,
         };
