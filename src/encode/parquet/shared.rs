@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context;
 use arrow_array::RecordBatch;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use parquet::basic::Compression as Codec;
@@ -81,7 +82,8 @@ impl Shared {
             layout,
         };
         let mut empty = shared.open(shared.small.clone())?;
-        ArrowRowGroupWriterFactory::new(&empty, shared.layout.arrow.clone()).create_column_writers(0)?;
+        let columns = ArrowRowGroupWriterFactory::new(&empty, shared.layout.arrow.clone()).create_column_writers(0);
+        columns.context("parquet: cannot store this schema")?;
         empty.finish()?;
         shared.empty_bytes = empty.bytes_written() as u64;
         Ok(shared)
