@@ -11,6 +11,7 @@ mod folder;
 mod formats;
 mod model;
 mod parquet;
+mod parquet_choices;
 mod receive;
 mod s3;
 mod sim;
