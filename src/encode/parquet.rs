@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::compress::Written;
-use super::json::{Decoder, OnUnknown, arrow_schema};
+use super::json::{Decoder, Matching, OnUnknown, arrow_schema};
 use super::schema::Schema;
 use super::{About, Encoder, Format};
 use crate::error::Reason;
@@ -46,6 +46,9 @@ pub struct Options {
     /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    #[serde(default)]
+    pub dots_to_underscores: bool,
     #[serde(default)]
     pub row_group: RowGroup,
 }
@@ -151,11 +154,12 @@ impl ParquetFormat {
     }
 
     fn writer(&self) -> anyhow::Result<(Decoder, ArrowWriter<Vec<u8>>)> {
-        let Options { schema, on_unknown, case_insensitive, .. } = &self.options;
+        let Options { schema, on_unknown, case_insensitive, dots_to_underscores, .. } = &self.options;
+        let matching = Matching { case_insensitive: *case_insensitive, dots_to_underscores: *dots_to_underscores };
         let arrow = arrow_schema(schema, *on_unknown)?;
         let options = ArrowWriterOptions::new().with_properties(self.properties.clone());
         let writer = ArrowWriter::try_new_with_options(Vec::new(), arrow.clone(), options)?;
-        Ok((Decoder::new(schema, arrow, *on_unknown, *case_insensitive), writer))
+        Ok((Decoder::new(schema, arrow, *on_unknown, matching), writer))
     }
 }
 

@@ -14,8 +14,9 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::{DataType, TimeUnit};
 
-use super::keys::Keys;
-use crate::encode::schema::{Column, Data, Type};
+use super::keys::{Keys, Matching};
+use super::scan::{byte_at, copy_plain};
+use crate::encode::schema::{Column, Data, TimeFormat, Type};
 
 /// One column, or what is inside one.
 pub struct Node {
@@ -25,6 +26,8 @@ pub struct Node {
     pub values: Values,
     /// Whether there are structs inside, and so unknown fields to keep.
     pub has_structs: bool,
+    /// How dates and times are written; empty where they tell it themselves.
+    pub formats: Box<[TimeFormat]>,
 }
 
 /// The cells of a column, by how they lie in memory.
@@ -43,10 +46,10 @@ pub enum Values {
     I128(Vec<i128>),
     I256(Vec<i256>),
     Bytes(Texts),
-    Dictionary(Dictionary),
+    Dictionary(Box<Dictionary>),
     List { ends: Vec<i32>, element: Box<Node> },
     Map { ends: Vec<i32>, keys: Texts, value: Box<Node> },
-    Struct(Members),
+    Struct(Box<Members>),
 }
 
 /// Does the same to whichever vector of fixed-width cells it is, and other things to the rest.
@@ -72,8 +75,8 @@ macro_rules! match_values {
 
 impl Node {
     /// An empty column.
-    pub fn new(data: &Data, case_insensitive: bool) -> Node {
-        let node = |data: &Data| Box::new(Node::new(data, case_insensitive));
+    pub fn new(data: &Data, formats: &[TimeFormat], matching: Matching) -> Node {
+        let node = |data: &Data| Box::new(Node::new(data, formats, matching));
         let values = match &data.kind {
             Type::Bool => Values::Bool(Bits::default()),
             Type::Int { signed: true, bits: 8 } => Values::I8(Vec::new()),
@@ -91,10 +94,10 @@ impl Node {
             Type::Decimal { precision: ..=38, .. } => Values::I128(Vec::new()),
             Type::Decimal { .. } => Values::I256(Vec::new()),
             Type::String | Type::Json | Type::Binary(_) => Values::Bytes(Texts::default()),
-            Type::Dictionary => Values::Dictionary(Dictionary::default()),
+            Type::Dictionary => Values::Dictionary(Box::default()),
             Type::List(element) => Values::List { ends: vec![0], element: node(element) },
             Type::Map(value) => Values::Map { ends: vec![0], keys: Texts::default(), value: node(value) },
-            Type::Struct(columns) => Values::Struct(Members::new(columns, case_insensitive)),
+            Type::Struct(columns) => Values::Struct(Box::new(Members::new(columns, formats, matching))),
         };
         let has_structs = match &values {
             Values::List { element, .. } => element.has_structs,
@@ -102,7 +105,8 @@ impl Node {
             Values::Struct(_) => true,
             _ => false,
         };
-        Node { data: data.clone(), arrow: data.kind.arrow(), valid: Validity::default(), values, has_structs }
+        let arrow = data.kind.arrow();
+        Node { data: data.clone(), arrow, valid: Validity::default(), values, has_structs, formats: formats.into() }
     }
 
     /// Rows so far.
@@ -228,12 +232,16 @@ pub struct Members {
 }
 
 impl Members {
-    /// Empty columns.
-    pub fn new(columns: &[Column], case_insensitive: bool) -> Members {
+    /// Empty columns; `formats` are for those that have none of their own.
+    pub fn new(columns: &[Column], formats: &[TimeFormat], matching: Matching) -> Members {
+        let node = |column: &Column| {
+            let formats = if column.formats.is_empty() { formats } else { &column.formats };
+            Node::new(&column.data, formats, matching)
+        };
         Members {
-            keys: Keys::new(columns.iter().map(Column::key), case_insensitive),
+            keys: Keys::new(columns.iter().map(Column::key), matching),
             names: columns.iter().map(|column| column.name.as_str().into()).collect(),
-            nodes: columns.iter().map(|column| Node::new(&column.data, case_insensitive)).collect(),
+            nodes: columns.iter().map(node).collect(),
         }
     }
 
@@ -289,8 +297,7 @@ impl Bits {
     }
 
     fn finish(&mut self) -> BooleanBuffer {
-        let words = take(&mut self.words);
-        self.words.reserve(words.len());
+        let words = renew(&mut self.words);
         BooleanBuffer::new(Buffer::from_vec(words), 0, take(&mut self.len))
     }
 }
@@ -365,6 +372,18 @@ impl Texts {
         self.ends.push(offset(self.data.len()));
     }
 
+    /// Adds the text that begins at `at` if it is ASCII without escapes, and gives the place of its closing quote. If it
+    /// is not, there may be a part of it behind the last text.
+    #[inline(always)]
+    pub fn push_plain(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let (end, ascii) = copy_plain(bytes, at, &mut self.data);
+        if !ascii || byte_at(bytes, end) != b'"' {
+            return None;
+        }
+        self.push_end();
+        Some(end)
+    }
+
     /// Cuts back to `len` texts, and takes away data that belongs to none.
     pub fn truncate(&mut self, len: usize) {
         self.ends.truncate(len + 1);
@@ -378,8 +397,7 @@ impl Texts {
     }
 
     fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let data = take(&mut self.data);
-        self.data.reserve(data.len());
+        let data = renew(&mut self.data);
         (finish_ends(&mut self.ends), Buffer::from_vec(data))
     }
 
@@ -394,51 +412,94 @@ impl Texts {
 #[derive(Default)]
 pub struct Dictionary {
     keys: Vec<i32>,
+    /// By a hash that records cannot be written against; it is asked for what `recent` does not know.
     known: HashMap<Box<[u8]>, i32>,
     distinct: Texts,
+    /// By a quick hash of the text, the key of the last text that had it, plus one.
+    recent: Box<Recent>,
+}
+
+/// How many texts the quick way remembers.
+const RECENT: usize = 256;
+struct Recent([i32; RECENT]);
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent([0; RECENT])
+    }
 }
 
 impl Dictionary {
     /// Adds a row.
+    #[inline]
     pub fn push(&mut self, text: &[u8]) {
+        let slot = quick_hash(text);
+        let recent = self.recent.0[slot] - 1;
+        if recent >= 0 && self.distinct.get(recent as usize) == text {
+            return self.keys.push(recent);
+        }
+        let key = self.key(text);
+        self.recent.0[slot] = key + 1;
+        self.keys.push(key);
+    }
+
+    fn key(&mut self, text: &[u8]) -> i32 {
         if let Some(key) = self.known.get(text) {
-            return self.keys.push(*key);
+            return *key;
         }
         let key = offset(self.distinct.len());
         self.distinct.data.extend_from_slice(text);
         self.distinct.push_end();
         self.known.insert(text.into(), key);
-        self.keys.push(key);
+        key
     }
 
     fn memory(&self) -> usize {
         let known = self.known.capacity() * size_of::<(Box<[u8]>, i32)>() + self.distinct.data.len();
-        self.keys.capacity() * 4 + known + self.distinct.memory()
+        self.keys.capacity() * 4 + known + self.distinct.memory() + size_of::<Recent>()
     }
 
     fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef {
         self.known.clear();
+        *self.recent = Recent::default();
         let arrow = DataType::Int32;
         if self.distinct.len() == 0 {
             // All rows are null, with key 0, which must exist.
             self.distinct.push_end();
         }
-        let keys = take(&mut self.keys);
-        self.keys.reserve(keys.len());
-        let keys = PrimitiveArray::<Int32Type>::new(ScalarBuffer::from(keys), nulls).with_data_type(arrow);
+        let keys =
+            PrimitiveArray::<Int32Type>::new(ScalarBuffer::from(renew(&mut self.keys)), nulls).with_data_type(arrow);
         Arc::new(DictionaryArray::new(keys, self.distinct.finish_strings(None)))
     }
 }
 
+/// Of the length and the first and last bytes, eight of each if there are.
+#[inline(always)]
+fn quick_hash(text: &[u8]) -> usize {
+    let long = || Some((u64::from_le_bytes(*text.first_chunk()?), u64::from_le_bytes(*text.last_chunk()?)));
+    let half = || Some((u32::from_le_bytes(*text.first_chunk()?), u32::from_le_bytes(*text.last_chunk()?)));
+    let (first, last) = match (text.len(), long(), half()) {
+        (8.., Some(words), _) => words,
+        (_, _, Some((first, last))) => (first.into(), last.into()),
+        _ => (u64::from(text.first().copied().unwrap_or(0)), u64::from(text.last().copied().unwrap_or(0))),
+    };
+    let mixed = (first ^ last.rotate_left(29) ^ text.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as usize % RECENT
+}
+
+/// Takes what is there, and makes room for as much and an eighth: the next batch is mostly like the last.
+fn renew<T>(cells: &mut Vec<T>) -> Vec<T> {
+    let room = cells.len() + cells.len() / 8;
+    std::mem::replace(cells, Vec::with_capacity(room))
+}
+
 fn fixed<T: ArrowPrimitiveType>(cells: &mut Vec<T::Native>, nulls: Option<NullBuffer>, arrow: &DataType) -> ArrayRef {
-    let done = take(cells);
-    cells.reserve(done.len());
+    let done = renew(cells);
     Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(done), nulls).with_data_type(arrow.clone()))
 }
 
 fn finish_ends(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    let done = take(ends);
-    ends.reserve(done.len());
+    let done = renew(ends);
     ends.push(0);
     OffsetBuffer::new(ScalarBuffer::from(done))
 }
