@@ -12,6 +12,7 @@
 //! - Dates and times: see `time.rs`, or as the column's `format` says. Binary: see `BinaryText`.
 //! - Fields that the schema does not know, also within structs, are kept, dropped, or a reason to reject ([`OnUnknown`]).
 
+mod cells;
 mod column;
 mod flaw;
 mod keys;
@@ -90,6 +91,9 @@ impl Decoder {
 
     /// Adds a record as a row, or says why it is none; the columns are then as they were.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Reason> {
+        if self.rows == 0 {
+            self.columns.nodes.iter_mut().chain(&mut self.rest).for_each(Node::reuse);
+        }
         if let Err(flaw) = self.row(record) {
             self.columns.truncate(self.rows);
             return Err(flaw.reason(record));

@@ -91,11 +91,23 @@ impl Short {
         (magnitude < TEN_TO[usize::from(precision).min(18)]).then_some(self.signed(magnitude))
     }
 
-    /// The nearest float64, if one division of exact floats gives it (Clinger's fast path).
+    /// The nearest float64, if it has at most 19 digits.
     #[inline(always)]
     pub fn f64(self) -> Option<f64> {
-        let value = self.mantissa as f64 / TENS.get(self.fraction as usize)?;
-        (self.digits <= 15).then_some(if self.negative { -value } else { value })
+        let value = match self.digits {
+            // One division of exact floats rounds once (Clinger's fast path).
+            ..=15 => self.mantissa as f64 / TENS.get(self.fraction as usize)?,
+            16..=19 => nearest(self.mantissa, -i64::from(self.fraction)),
+            _ => return None,
+        };
+        Some(if self.negative { -value } else { value })
+    }
+
+    /// The nearest float32, if it has at most 7 digits; exact in 24 bits, as above in 53.
+    #[inline(always)]
+    pub fn f32(self) -> Option<f32> {
+        let value = self.mantissa as f32 / *TENS.get(self.fraction as usize)? as f32;
+        (self.digits <= 7).then_some(if self.negative { -value } else { value })
     }
 
     #[inline(always)]
@@ -259,6 +271,7 @@ impl<'a> Number<'a> {
 }
 
 /// The float64 nearest to `mantissa * 10^shift`, by whole numbers: for any mantissa, and a shift from -19 to 19.
+#[inline(never)]
 fn nearest(mantissa: u64, shift: i64) -> f64 {
     let power = TEN_TO[shift.unsigned_abs() as usize];
     if shift >= 0 {
@@ -437,6 +450,19 @@ mod tests {
         #[test]
         fn the_short_way_reads_what_the_long_way_reads(text in "-?[0-9]{0,18}(\\.[0-9]{0,18})?([eE][+-]?[0-9]{0,2})?[,} x0-9.]{0,9}") {
             let parts = |number: Number| (number.text.to_vec(), number.negative, number.digits, number.fraction, number.exponent, number.mantissa);
+            if let Some(short) = Short::parse(text.as_bytes(), 0) {
+                let long = Number::any(text.as_bytes()).unwrap();
+                let text = std::str::from_utf8(long.text).unwrap();
+                prop_assert_eq!(short.len, text.len());
+                prop_assert!(short.f64().is_none_or(|value| value.to_bits() == text.parse::<f64>().unwrap().to_bits()));
+                prop_assert!(short.f32().is_none_or(|value| value.to_bits() == text.parse::<f32>().unwrap().to_bits()));
+                prop_assert!(short.whole().is_none_or(|value| long.whole() == Some(value.into())));
+                for (precision, scale) in [(18, 2), (4, 2), (38, 10), (1, 0)] {
+                    let scaled = long.scaled(scale.into()).filter(|scaled| scaled.exact && scaled.fits(precision));
+                    let expected = scaled.and_then(|scaled| scaled.i128(long.negative));
+                    prop_assert!(short.scaled(precision, scale).is_none_or(|value| Some(value.into()) == expected));
+                }
+            }
             let (one, other) = (Number::parse(text.as_bytes()), Number::any(text.as_bytes()));
             prop_assert_eq!(one.map(parts), other.map(parts));
         }

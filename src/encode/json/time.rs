@@ -91,6 +91,20 @@ pub fn timestamp_number(number: &Number, unit: Unit) -> Option<i64> {
     stored(epoch_nanos(number, counted)?, unit)
 }
 
+/// The same of a whole number of seconds, milli- or microseconds since 1970, and not at the edge of what the unit holds.
+#[inline(always)]
+pub fn usual_timestamp_number(number: i64, unit: Unit) -> Option<i64> {
+    let counted = match number {
+        0..100_000_000_000 => Unit::Second,
+        100_000_000_000..100_000_000_000_000 => Unit::Milli,
+        100_000_000_000_000..100_000_000_000_000_000 => Unit::Micro,
+        _ => return None,
+    };
+    let (from, to) = (counted.nanos(), unit.nanos());
+    let units = if from >= to { number.checked_mul(from / to)? } else { number / (to / from) };
+    if unit == Unit::Second { units.checked_mul(1000) } else { Some(units) }
+}
+
 /// Nanoseconds since 1970 of a number of such units, cut towards the past.
 fn epoch_nanos(number: &Number, counted: Unit) -> Option<i128> {
     let scaled = number.scaled(counted.nanos().ilog10().into())?;
@@ -298,6 +312,15 @@ mod tests {
         let millis = |text: &str| timestamp_number(&Number::whole_text(text.as_bytes()).unwrap(), Unit::Milli);
         for text in ["1763632923.123", "1763632923123", "1763632923123456", "1763632923123456789", "1.763632923123e9"] {
             assert_eq!(millis(text), Some(1_763_632_923_123), "{text}");
+        }
+        for number in
+            [0, 1, 99_999_999_999, 100_000_000_000, 99_999_999_999_999, 100_000_000_000_000, 99_999_999_999_999_999]
+        {
+            let text = number.to_string();
+            let long = Number::whole_text(text.as_bytes()).unwrap();
+            for unit in [Unit::Second, Unit::Milli, Unit::Micro, Unit::Nano] {
+                assert_eq!(usual_timestamp_number(number, unit), timestamp_number(&long, unit), "{number}");
+            }
         }
         assert_eq!(millis("0"), Some(0));
         assert_eq!(millis("99999999999"), Some(99_999_999_999_000));

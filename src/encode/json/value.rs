@@ -4,7 +4,7 @@
 //! record: what no column asks for is skipped without recursion.
 
 use super::OnUnknown;
-use super::column::{Members, Node, Texts, Values, offset};
+use super::column::{Members, Node, Texts, Values};
 use super::flaw::{Flaw, Found};
 use super::number::{Number, Short};
 use super::scan::{Scanner, byte_at, plain_text};
@@ -198,6 +198,16 @@ fn usual_value(bytes: &[u8], at: usize, node: &mut Node) -> Option<usize> {
             cells.push(number.f64()?);
             at + number.len
         }
+        (Type::Float32, Values::F32(cells)) => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(number.f32()?);
+            at + number.len
+        }
+        (Type::Timestamp(unit, _), Values::I64(cells)) if byte != b'"' && node.formats.is_empty() => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(time::usual_timestamp_number(number.whole()?, *unit)?);
+            at + number.len
+        }
         (Type::Decimal { precision, scale }, Values::I128(cells)) => {
             let number = Short::parse(bytes, at)?;
             cells.push(number.scaled(*precision, *scale)?.into());
@@ -217,11 +227,7 @@ fn usual_value(bytes: &[u8], at: usize, node: &mut Node) -> Option<usize> {
             cells.push(time::usual_timestamp(text, *unit)?);
             at + text.len() + 2
         }
-        (Type::Dictionary, Values::Dictionary(dictionary)) if byte == b'"' => {
-            let text = plain_text(bytes, at)?;
-            dictionary.push(text);
-            at + text.len() + 2
-        }
+        (Type::Dictionary, Values::Dictionary(dictionary)) if byte == b'"' => dictionary.push_short(bytes, at + 1)? + 1,
         _ => return None,
     };
     node.push_valid();
@@ -284,12 +290,12 @@ fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
         }
         (Type::List(_), Values::List { ends, element }) if byte == b'[' => {
             list(cursor, element, keeps, depth + 1)?;
-            ends.push(offset(element.len()));
+            ends.push(element.len());
             Ok(())
         }
         (Type::Map(_), Values::Map { ends, keys, value }) if byte == b'{' => {
             map(cursor, keys, value, keeps, depth + 1)?;
-            ends.push(offset(keys.len()));
+            ends.push(keys.len());
             Ok(())
         }
         (Type::Struct(_), Values::Struct(members)) if byte == b'{' => {
@@ -479,7 +485,7 @@ fn binary(cursor: &mut Cursor, byte: u8, written: BinaryText, texts: &mut Texts)
     match written {
         BinaryText::Utf8 => texts.data.extend_from_slice(bytes),
         BinaryText::Base64 => {
-            if base64_simd::STANDARD.decode_append(bytes, &mut texts.data).is_err() {
+            if base64_simd::STANDARD.decode_append(bytes, &mut *texts.data).is_err() {
                 return Ok(Err("no base64"));
             }
         }
@@ -508,16 +514,28 @@ fn list(cursor: &mut Cursor, element: &mut Node, keeps: bool, depth: usize) -> F
     if !more {
         cursor.scan.at += 1;
     }
+    let bytes = cursor.scan.bytes;
+    let mut at = cursor.scan.at;
     while more {
         if keeps && index > 0 {
             cursor.rest.push(b',');
         }
-        match usual_value(cursor.scan.bytes, cursor.scan.at, element) {
-            Some(end) => cursor.scan.at = end,
-            None => value(cursor, element, depth).map_err(|flaw| flaw.within(&format!("[{index}]")))?,
+        match usual_value(bytes, at, element) {
+            Some(end) => at = end,
+            None => {
+                cursor.scan.at = at;
+                value(cursor, element, depth).map_err(|flaw| flaw.within(&format!("[{index}]")))?;
+                at = cursor.scan.at;
+            }
         }
         index += 1;
+        if byte_at(bytes, at) == b',' {
+            at += 1;
+            continue;
+        }
+        cursor.scan.at = at;
         more = again(&mut cursor.scan, b']', "expected `,` or `]`")?;
+        at = cursor.scan.at;
     }
     if keeps {
         cursor.rest.push(b']');
