@@ -35,7 +35,7 @@ use sha2::{Digest, Sha256};
 use super::cells::{span, value};
 use super::columns::{Columns, RowEncoder, Spelling};
 use super::compress::{Blocks, Codec, Compressors, Frame, Written, append_long};
-use super::json::OnUnknown;
+use super::json::{Matching, OnUnknown};
 use super::schema::{Column, Data, Schema, Type, Unit};
 use super::{Encoder, Format, yes};
 
@@ -54,6 +54,9 @@ pub struct Options {
     /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    #[serde(default)]
+    pub dots_to_underscores: bool,
     #[serde(default)]
     pub compression: Compression,
 }
@@ -129,8 +132,9 @@ struct Shape {
 impl AvroFormat {
     /// The format; an error if Avro has no place for a column's name or type.
     pub fn new(options: &Options) -> anyhow::Result<AvroFormat> {
-        let Options { schema, on_unknown, case_insensitive, compression } = options;
-        let columns = Columns::new(schema, *on_unknown, *case_insensitive)?;
+        let Options { schema, on_unknown, case_insensitive, dots_to_underscores, compression } = options;
+        let matching = Matching { case_insensitive: *case_insensitive, dots_to_underscores: *dots_to_underscores };
+        let columns = Columns::new(schema, *on_unknown, matching)?;
         let all = columns.all();
         let avro_schema = record(&all, RECORD)?.to_string();
         let mut head = b"Obj\x01".to_vec();

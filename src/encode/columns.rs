@@ -1,7 +1,7 @@
 //! Declared columns, for formats that write row after row (`csv`, `avro`): records become columns, a thousand at a time,
 //! and each row is spelled into the open block.
 //!
-//! The keys `schema`, `on_unknown` and `case_insensitive` mean what they mean for `parquet`.
+//! The keys `schema`, `on_unknown`, `case_insensitive` and `dots_to_underscores` mean what they mean for `parquet`.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use arrow_array::ArrayRef;
 use arrow_schema::SchemaRef;
 
 use super::compress::Blocks;
-use super::json::{Decoder, OnUnknown, REST_COLUMN, arrow_schema};
+use super::json::{Decoder, Matching, OnUnknown, REST_COLUMN, arrow_schema};
 use super::schema::{Column, Schema};
 use super::{About, Encoder};
 use crate::error::Reason;
@@ -26,14 +26,14 @@ pub struct Columns {
     schema: Schema,
     arrow: SchemaRef,
     on_unknown: OnUnknown,
-    case_insensitive: bool,
+    matching: Matching,
 }
 
 impl Columns {
     /// An error if a column has the name of the one that keeps the rest.
-    pub fn new(schema: &Schema, on_unknown: OnUnknown, case_insensitive: bool) -> anyhow::Result<Columns> {
+    pub fn new(schema: &Schema, on_unknown: OnUnknown, matching: Matching) -> anyhow::Result<Columns> {
         let arrow = arrow_schema(schema, on_unknown)?;
-        Ok(Columns { schema: schema.clone(), arrow, on_unknown, case_insensitive })
+        Ok(Columns { schema: schema.clone(), arrow, on_unknown, matching })
     }
 
     /// All of them, with the one that keeps the rest.
@@ -46,7 +46,7 @@ impl Columns {
     }
 
     fn decoder(&self) -> Decoder {
-        Decoder::new(&self.schema, self.arrow.clone(), self.on_unknown, self.case_insensitive)
+        Decoder::new(&self.schema, self.arrow.clone(), self.on_unknown, self.matching)
     }
 }
 

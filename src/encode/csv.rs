@@ -22,7 +22,7 @@ use serde::de::{Deserializer, Error as _};
 use super::cells::Cell;
 use super::columns::{Columns, RowEncoder, Spelling};
 use super::compress::{BLOCK_BYTES, Blocks, Compression, Compressors, Frame};
-use super::json::OnUnknown;
+use super::json::{Matching, OnUnknown};
 use super::schema::{Column, Schema};
 use super::{Encoder, Format, extension_or, yes};
 
@@ -39,6 +39,9 @@ pub struct Options {
     /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    #[serde(default)]
+    pub dots_to_underscores: bool,
     #[serde(default)]
     pub compression: Compression,
     /// Whether the first line of an object names the columns.
@@ -101,8 +104,9 @@ pub struct CsvFormat {
 impl CsvFormat {
     /// The format; an error if an option cannot be, or what is written could not be read back.
     pub fn new(options: &Options) -> anyhow::Result<CsvFormat> {
-        let Options { schema, on_unknown, case_insensitive, .. } = options;
-        let columns = Columns::new(schema, *on_unknown, *case_insensitive)?;
+        let Options { schema, on_unknown, case_insensitive, dots_to_underscores, .. } = options;
+        let matching = Matching { case_insensitive: *case_insensitive, dots_to_underscores: *dots_to_underscores };
+        let columns = Columns::new(schema, *on_unknown, matching)?;
         let all = columns.all();
         let style = Style::new(options, &all)?;
         ensure!(

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::*;
-use hydrant::encode::json::{Decoder, OnUnknown, arrow_schema};
+use hydrant::encode::json::{Decoder, Matching, OnUnknown, arrow_schema};
 use hydrant::encode::schema::Schema;
 use hydrant::encode::{Encoder, Format, Options};
 use hydrant::record::Batch;
@@ -64,7 +64,8 @@ fn batch_of(records: &[String]) -> Batch {
 fn expected(batch: &Batch) -> RecordBatch {
     let schema: Schema = serde_saphyr::from_str(SCHEMA).unwrap();
     let arrow = arrow_schema(&schema, OnUnknown::Drop).unwrap();
-    let mut decoder = Decoder::new(&schema, arrow, OnUnknown::Drop, true);
+    let mut decoder =
+        Decoder::new(&schema, arrow, OnUnknown::Drop, Matching { case_insensitive: true, dots_to_underscores: false });
     batch.payloads().for_each(|record| decoder.push(record).unwrap());
     decoder.finish()
 }

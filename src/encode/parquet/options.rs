@@ -29,6 +29,9 @@ pub struct Options {
     /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    #[serde(default)]
+    pub dots_to_underscores: bool,
     #[serde(default)]
     pub row_group: RowGroup,
     #[serde(default)]

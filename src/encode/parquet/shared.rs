@@ -16,7 +16,7 @@ use super::learned::Learned;
 use super::options::Options;
 use super::pipe::Pipe;
 use super::rows::Waiting;
-use crate::encode::json::Decoder;
+use crate::encode::json::{Decoder, Matching};
 
 /// A file of fewer rows is written without dictionaries, whatever was chosen: they cost more to set up than they give.
 const SMALL_ROWS: u64 = 256;
@@ -136,8 +136,9 @@ impl Shared {
     pub fn decoder(&self) -> Decoder {
         let idle = lock(&self.idle).pop();
         idle.unwrap_or_else(|| {
-            let Options { schema, on_unknown, case_insensitive, .. } = &self.options;
-            Decoder::new(schema, self.layout.arrow.clone(), *on_unknown, *case_insensitive)
+            let Options { schema, on_unknown, case_insensitive, dots_to_underscores, .. } = &self.options;
+            let matching = Matching { case_insensitive: *case_insensitive, dots_to_underscores: *dots_to_underscores };
+            Decoder::new(schema, self.layout.arrow.clone(), *on_unknown, matching)
         })
     }
 
