@@ -10,11 +10,15 @@ pub mod parquet;
 pub mod schema;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::error::Reason;
+use self::json::OnUnknown;
+use self::schema::{Origin, Schema, infer::Inferring};
+use crate::disk::Disk;
+use crate::error::{Fault, Reason};
 use crate::position::ShardRange;
 use crate::record::Batch;
 
@@ -73,11 +77,57 @@ pub enum Options {
 }
 
 impl Options {
-    /// The format as it will run. An error is one of the configuration: which option, and what was expected.
+    /// The format as configured. An error is one of the configuration: which option, and what was expected.
+    pub fn spec(&mut self) -> anyhow::Result<FormatSpec> {
+        let origin = self.columnar().map(|columnar| columnar.schema.origin().clone());
+        match origin {
+            Some(Origin::Infer(infer)) => Ok(FormatSpec::Infers(Box::new(Inferring::new(self, &infer)?))),
+            _ => Ok(FormatSpec::Ready(self.build()?)),
+        }
+    }
+
+    /// What formats with columns have in common; `None` of those without.
+    pub fn columnar(&mut self) -> Option<Columnar<'_>> {
+        match self {
+            Options::Lines(_) => None,
+            Options::Parquet(options) => Some(Columnar {
+                on_unknown: options.on_unknown,
+                case_insensitive: options.case_insensitive,
+                schema: &mut options.schema,
+            }),
+        }
+    }
+
+    /// The format as it will run; its schema has columns. An error is one of the configuration: which option, and what was expected.
     pub fn build(&self) -> anyhow::Result<Arc<dyn Format>> {
         match self {
             Options::Lines(options) => Ok(Arc::new(lines::LinesFormat::new(options)?)),
             Options::Parquet(options) => Ok(Arc::new(parquet::ParquetFormat::new(options)?)),
+        }
+    }
+}
+
+/// What formats with columns have in common.
+pub struct Columnar<'o> {
+    pub schema: &'o mut Schema,
+    pub on_unknown: OnUnknown,
+    pub case_insensitive: bool,
+}
+
+/// A format as configured.
+#[derive(Clone)]
+pub enum FormatSpec {
+    Ready(Arc<dyn Format>),
+    /// It learns its schema, and needs a folder to keep it in.
+    Infers(Box<Inferring>),
+}
+
+impl FormatSpec {
+    /// The format as it will run; `dir` is made if it is needed. Blocking.
+    pub fn open(self, disk: &Arc<dyn Disk>, dir: &Path, pipeline: &str) -> Result<Arc<dyn Format>, Fault> {
+        match self {
+            FormatSpec::Ready(format) => Ok(format),
+            FormatSpec::Infers(inferring) => inferring.open(disk.clone(), dir, pipeline),
         }
     }
 }

@@ -19,6 +19,9 @@
 //! `not null` behind a type makes it required, also inside: `list<string not null>`. YAML reads `: ` in plain text as a
 //! map, so a struct is written without the blank (`a:int`) or in quotes.
 
+pub mod file;
+pub mod infer;
+mod origin;
 mod parse;
 
 use std::fmt;
@@ -27,6 +30,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
+pub use origin::Origin;
 pub use parse::TypeError;
 
 /// The most columns of one schema.
@@ -40,6 +44,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     columns: Vec<Column>,
+    origin: Origin,
 }
 
 impl Schema {
@@ -52,7 +57,13 @@ impl Schema {
             return Err(format!("a schema has at most {COLUMNS_MAX} columns, not {}", columns.len()));
         }
         distinct(&columns)?;
-        Ok(Schema { columns })
+        Ok(Schema { columns, origin: Origin::Here })
+    }
+
+    /// Where the columns come from. Unless it is [`Origin::Here`] there are none yet: `config` and `daemon` replace such a
+    /// schema by one with columns before anything asks for them.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The columns, in order.
@@ -80,6 +91,12 @@ impl Column {
     pub fn new(name: &str, type_text: &str) -> Result<Column, String> {
         check_name(name)?;
         let data = Data::parse(type_text).map_err(|error| format!("column {name}: {error}"))?;
+        Ok(Column { name: name.into(), key: None, data })
+    }
+
+    /// A column of a type that is known, read from the key of its own name; an error says why the name is none.
+    pub fn of(name: &str, data: Data) -> Result<Column, String> {
+        check_name(name)?;
         Ok(Column { name: name.into(), key: None, data })
     }
 
@@ -248,7 +265,7 @@ fn distinct(columns: &[Column]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+pub(in crate::encode) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(format!("a column name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len()));
     }
@@ -301,7 +318,7 @@ impl fmt::Display for Type {
 
 impl<'de> serde::Deserialize<'de> for Schema {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Schema, D::Error> {
-        deserializer.deserialize_map(SchemaVisitor)
+        deserializer.deserialize_any(SchemaVisitor)
     }
 }
 
@@ -311,12 +328,27 @@ impl<'de> Visitor<'de> for SchemaVisitor {
     type Value = Schema;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of column names to types, such as `user_id: string`")
+        f.write_str("a map of column names to types, such as `user_id: string`, or `infer`, or `{ file: NAME }`")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Schema, E> {
+        Schema::new(Vec::new()).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Schema, E> {
+        Origin::of_word(word).map(|origin| Schema { columns: Vec::new(), origin })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Schema, A::Error> {
         let mut columns = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
+            if columns.is_empty() && origin::WORDS.contains(&name.as_str()) {
+                match origin::read(&name, &mut map)? {
+                    origin::Read::Column(column) => columns.push(column),
+                    origin::Read::Origin(origin) => return Ok(Schema { columns, origin }),
+                }
+                continue;
+            }
             check_name(&name).map_err(A::Error::custom)?;
             columns.push(map.next_value_seed(ColumnSeed { name })?);
         }
