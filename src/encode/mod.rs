@@ -60,6 +60,9 @@ pub trait Format: Send + Sync {
 
     /// Looks at records before they are encoded. `true`: what was learned changed the format, and objects that are open
     /// should be finished first, since their encoders know the old one. What was learned is durable then.
+    ///
+    /// What an encoder rejected is learned from too: asked behind that, with any batch or an empty one, `true` says that
+    /// a new encoder may take such records.
     fn learn(&self, _batch: &Batch) -> io::Result<bool> {
         Ok(false)
     }

@@ -11,6 +11,7 @@ mod model;
 mod parquet;
 mod receive;
 mod s3;
+mod schema;
 mod sim;
 mod source_contract;
 mod spool;

@@ -16,6 +16,8 @@
 //! | `binary`, `binary(hex)`, `binary(utf8)` | Binary, written in JSON as base64, hex, or as it is |
 //! | `list<T>`, `map<string,T>`, `struct<name:T, ..>` | List, Map, Struct; nested up to 16 deep |
 //!
+//! In place of columns may stand `{ file: NAME }` (see [`file`]), or `infer` (see [`infer`]).
+//!
 //! `not null` behind a type makes it required, also inside: `list<string not null>`. YAML reads `: ` in plain text as a
 //! map, so a struct is written without the blank (`a:int`) or in quotes.
 

@@ -67,7 +67,9 @@ impl<'r> Scanner<'r> {
             }
             b'"' => {
                 let text = self.string();
-                shape.note(if is_timestamp(text) { kind::TIME } else { kind::TEXT }, limits);
+                // Among other texts a timestamp is one more text.
+                let is_time = !shape.has(kind::TEXT) && is_timestamp(text);
+                shape.note(if is_time { kind::TIME } else { kind::TEXT }, limits);
             }
             b't' | b'f' => {
                 self.word();

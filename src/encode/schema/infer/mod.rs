@@ -51,7 +51,7 @@ pub const LEAVES_MAX: usize = 4_000;
 /// In how many of the records looked at a field is seen before it becomes a column.
 pub const NEW_FIELD_SIGHTINGS: u32 = 10;
 /// One of so many records is looked at, once the schema is locked.
-pub const LOOK_EVERY: usize = 64;
+pub const LOOK_EVERY: usize = 128;
 /// Of the records that one push rejects, so many are looked at.
 const REJECTED_LOOKS_MAX: usize = 64;
 /// Fields that are remembered at a time, wherever they are: some 200 bytes each.
@@ -244,6 +244,7 @@ impl Shared {
     /// Makes a new version if what was seen since the last look asks for one.
     fn grow(&self, state: &mut State, locked: &Locked) -> io::Result<bool> {
         if !state.notes.limits.news {
+            state.notes.forget();
             return Ok(false);
         }
         let growth =
@@ -254,7 +255,6 @@ impl Shared {
             self.adopt(state, locked.version + 1, schema, &changed)?;
         }
         state.notes.limits.news = false;
-        state.notes.forget();
         Ok(!changed.is_empty())
     }
 

@@ -94,7 +94,7 @@ impl Shape {
 
     /// The shape of a field of a nested object; `None` if it cannot be remembered, and the object is JSON.
     pub fn field(&mut self, key: &str, limits: &mut Limits) -> Option<&mut Shape> {
-        if !self.keys_are_data && self.fields.find(key, limits).is_none() && self.fields.list.len() >= KEYS_MAX {
+        if !self.keys_are_data && self.fields.place(key, limits).is_none() && self.fields.list.len() >= KEYS_MAX {
             self.keys_are_data = true;
             let mut all = Shape::default();
             for (_, field) in std::mem::take(&mut self.fields).list {
@@ -163,23 +163,22 @@ impl Shape {
 }
 
 impl Fields {
-    /// The field of a key.
-    pub fn find(&self, key: &str, limits: &Limits) -> Option<&Shape> {
-        let place = match limits.case_insensitive {
+    fn place(&self, key: &str, limits: &Limits) -> Option<usize> {
+        let place = match limits.case_insensitive && key.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => self.places.get(key.to_ascii_lowercase().as_str()),
             false => self.places.get(key),
         };
-        place.map(|place| &self.list[*place].1)
+        place.copied()
     }
 
     /// The field of a key; a new one if there are fewer than `most`, and room. `None` if there is none.
     pub fn find_or_add(&mut self, key: &str, most: usize, limits: &mut Limits) -> Option<&mut Shape> {
-        let folded = if limits.case_insensitive { key.to_ascii_lowercase() } else { key.to_owned() };
-        let place = match self.places.get(folded.as_str()) {
-            Some(place) => *place,
+        let place = match self.place(key, limits) {
+            Some(place) => place,
             None if self.list.len() < most && limits.room > 0 => {
                 limits.room -= 1;
                 limits.news = true;
+                let folded = if limits.case_insensitive { key.to_ascii_lowercase() } else { key.to_owned() };
                 self.places.insert(folded.into(), self.list.len());
                 self.list.push((key.into(), Shape::default()));
                 self.list.len() - 1
