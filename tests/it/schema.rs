@@ -435,15 +435,18 @@ fn a_pipeline_infers_grows_and_goes_on_after_a_restart() {
     daemon.kill();
 
     let daemon = home.start("x.yaml");
-    daemon.put_lines("clicks", &(100..1100).map(|id| record(id, ".5,\"plan\":\"pro\"")).collect::<Vec<_>>());
-    daemon.hears("the schema has a new version", |line| line["version"] == 2);
-    daemon.put_lines("clicks", &(1100..1200).map(|id| record(id, ",\"plan\":\"free\"")).collect::<Vec<_>>());
-    daemon.delivers("x", 1100);
-    daemon.put_lines("clicks", &[record(1200, ",\"plan\":7")]);
-    daemon.delivers("x", 1101);
+    daemon.put_lines("clicks", &(100..3100).map(|id| record(id, ".5,\"plan\":\"pro\"")).collect::<Vec<_>>());
+    let grown =
+        |line: &Value| line["changed"].as_str().is_some_and(|changed| changed.contains("new column plan: string"));
+    daemon.hears("the schema has a new version", grown);
+    daemon.delivers("x", 3000);
+    daemon.put_lines("clicks", &(3100..3200).map(|id| record(id, ",\"plan\":\"free\"")).collect::<Vec<_>>());
+    daemon.delivers("x", 3100);
+    daemon.put_lines("clicks", &[record(3200, ",\"plan\":7")]);
+    daemon.delivers("x", 3101);
     daemon.stop();
 
-    let (mut prices, mut plans) = (0, 0);
+    let (mut rows, mut plans, mut in_rest, mut free) = (0, 0, 0, 0);
     let mut types = std::collections::BTreeMap::new();
     for path in files(&home.path("out")).iter().filter(|path| path.extension().is_some_and(|kind| kind == "parquet")) {
         let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
@@ -451,11 +454,18 @@ fn a_pipeline_infers_grows_and_goes_on_after_a_restart() {
             types.entry(field.name().clone()).or_insert_with(Vec::new).push(field.data_type().to_string());
         }
         for batch in builder.build().unwrap().map(Result::unwrap) {
-            prices += batch.num_rows() - batch.column_by_name("price").unwrap().null_count();
-            plans += batch.column_by_name("plan").map_or(0, |plan| plan.len() - plan.null_count());
+            rows += batch.num_rows();
+            assert_eq!(batch.column_by_name("price").unwrap().null_count(), 0);
+            if let Some(plan) = batch.column_by_name("plan") {
+                plans += plan.len() - plan.null_count();
+                free += plan.as_string::<i32>().iter().filter(|plan| *plan == Some("free")).count();
+            }
+            let rest = batch.column_by_name("_rest").unwrap().as_string::<i32>();
+            in_rest += rest.iter().filter(|rest| *rest == Some("{\"plan\":\"pro\"}")).count();
         }
     }
-    assert_eq!((prices, plans), (1200, 1100), "every record is there, with every value");
+    assert_eq!((rows, plans + in_rest), (3200, 3100), "every record is there, with every value");
+    assert!(plans > 100 && free == 100, "{plans} in the column, {in_rest} from before it in `_rest`");
     for (name, mut kinds) in types {
         kinds.dedup();
         let expected: &[&str] = match name.as_str() {
@@ -477,7 +487,7 @@ fn what_the_command_prints_is_a_schema_that_takes_the_records() {
     let records = "{\"id\":1,\"at\":\"2026-11-20T10:00:00Z\",\"a b\":{\"x\":[1.5]}}\r\n\n{\"id\":2,\"n\":\"7\"}\n";
     home.write("records.ndjson", records);
     let printed = home.run("schema infer records.ndjson");
-    let expected = "schema:\n  id: int64\n  at: timestamp(us)\n  \"a b\": struct<x:list<float64>>\n  n: string\n";
+    let expected = "schema:\n  id: int64\n  at: timestamp(us)\n  a b: struct<x:list<float64>>\n  n: string\n";
     assert_eq!((printed.code, printed.stdout.as_str()), (0, expected), "{printed:?}");
     assert_eq!(home.run_fed("schema infer -", records.as_bytes()).stdout, expected);
     let format = format!(

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 
 use super::tree::{Node, Value};
-use super::{ANY, Column, Data, Type, Wrong, may_nest, push};
+use super::{ANY, Column, Data, Type, Wrong, extent, may_hold, may_nest, push};
 use crate::encode::schema::{BinaryText, Unit};
 
 /// The columns of a record.
@@ -23,7 +23,7 @@ pub fn columns(root: &Node, wrongs: &mut Vec<Wrong>) -> Vec<Column> {
         wrongs.push(Wrong::new(span, "expected an Avro record").hint("write `\"type\": \"record\"`"));
         return Vec::new();
     }
-    match (Avro { named: HashMap::new(), wrongs }).record(root, "", 0) {
+    match (Avro { named: HashMap::new(), types: 0, wrongs }).record(root, "", 0) {
         Type::Struct(columns) => columns,
         _ => Vec::new(),
     }
@@ -32,6 +32,8 @@ pub fn columns(root: &Node, wrongs: &mut Vec<Wrong>) -> Vec<Column> {
 struct Avro<'w> {
     /// By full name; `None` while it is being defined.
     named: HashMap<String, Option<Type>>,
+    /// Types so far.
+    types: usize,
     wrongs: &'w mut Vec<Wrong>,
 }
 
@@ -41,7 +43,7 @@ impl Avro<'_> {
             return ANY;
         }
         match &node.value {
-            Value::Text(name) => Data { kind: self.name(name, node, namespace), nullable: false },
+            Value::Text(name) => Data { kind: self.name(name, node, namespace, depth), nullable: false },
             Value::List(branches) => self.union(node, branches, namespace, depth),
             Value::Map(_) => Data { kind: self.definition(node, namespace, depth), nullable: false },
             _ => self.wrong(node, "expected an Avro type", "a type is a name, a list (a union) or a map with `type`"),
@@ -63,13 +65,20 @@ impl Avro<'_> {
         }
     }
 
-    fn name(&mut self, name: &str, node: &Node, namespace: &str) -> Type {
+    fn name(&mut self, name: &str, node: &Node, namespace: &str, depth: usize) -> Type {
         if let Some(kind) = primitive(name) {
             return kind;
         }
         let known = self.named.get(&full_name(name, namespace)).or_else(|| self.named.get(name));
         match known {
-            Some(Some(kind)) => kind.clone(),
+            Some(Some(kind)) => {
+                let (types, deep) = extent(kind);
+                self.types += types;
+                // What it nests too deep is told where it is used.
+                let fits = may_nest(depth + deep - 1, &node.head(), self.wrongs)
+                    && may_hold(self.types, &node.head(), self.wrongs);
+                if fits { kind.clone() } else { ANY.kind }
+            }
             Some(None) => Type::Json,
             None => {
                 let hint = "a name is defined before it is used; the types of Avro are null, boolean, int, long, float, \
@@ -98,7 +107,7 @@ impl Avro<'_> {
             "record" | "error" => self.record(node, namespace, depth),
             "enum" => self.define(node, namespace, Type::String),
             "fixed" => self.define(node, namespace, Type::Binary(BinaryText::Base64)),
-            name => self.name(name, of, namespace),
+            name => self.name(name, of, namespace, depth),
         }
     }
 
@@ -276,5 +285,27 @@ mod tests {
         assert_eq!(wrongs(r#"{"type":"enum","fields":[]}"#)[0], ("\"enum\"".into(), "expected an Avro record".into()));
         let deep = format!("{}\"int\"{}", r#"{"type":"array","items":"#.repeat(40), "}".repeat(40));
         assert_eq!(wrongs(&record(&format!(r#"{{"name":"c","type":{deep}}}"#)))[0].1, "types nest at most 16 deep");
+    }
+
+    #[test]
+    fn names_that_stand_for_many_are_no_bomb() {
+        let record_of = |name: &str, of: &str, fields: usize| {
+            let fields: Vec<_> = (0..fields).map(|n| format!(r#"{{"name":"f{n}","type":{of}}}"#)).collect();
+            format!(r#"{{"type":"record","name":"{name}","fields":[{}]}}"#, fields.join(","))
+        };
+        let field = |n: usize, of: &str| format!(r#"{{"name":"c{n}","type":{of}}}"#);
+        let wide = |n: usize| match n {
+            0 => record_of("r0", "\"int\"", 20),
+            n => record_of(&format!("r{n}"), &format!("\"r{}\"", n - 1), 20),
+        };
+        let fields: Vec<_> = (0..12).map(|n| field(n, &wide(n))).collect();
+        let said = wrongs(&record(&fields.join(",")));
+        assert_eq!(said, [("\"r2\"".to_owned(), "a schema has at most 100000 types".to_owned())]);
+        let nested = |n: usize| match n {
+            0 => record_of("r0", "\"int\"", 1),
+            n => record_of(&format!("r{n}"), &format!("\"r{}\"", n - 1), 1),
+        };
+        let fields: Vec<_> = (0..20).map(|n| field(n, &nested(n))).collect();
+        assert_eq!(wrongs(&record(&fields.join(",")))[0].1, "types nest at most 16 deep");
     }
 }

@@ -13,7 +13,7 @@
 //! | everything else: choices that differ, tuples, free objects, a type within itself | `json` |
 
 use super::tree::{Node, Value};
-use super::{ANY, Column, Data, Type, Wrong, may_nest, push};
+use super::{ANY, Column, Data, Type, Wrong, may_hold, may_nest, push};
 use crate::encode::schema::{BinaryText, Unit};
 
 /// How many references may lead to each other.
@@ -22,7 +22,7 @@ const REFS_MAX: usize = 32;
 /// The columns of an object.
 pub fn columns(root: &Node, wrongs: &mut Vec<Wrong>) -> Vec<Column> {
     let before = wrongs.len();
-    let data = JsonSchema { root, wrongs, refs: Vec::new() }.data(root, 0);
+    let data = JsonSchema { root, wrongs, refs: Vec::new(), types: 0 }.data(root, 0);
     match data.kind {
         Type::Struct(columns) => columns,
         _ => {
@@ -40,12 +40,16 @@ struct JsonSchema<'t, 'w> {
     wrongs: &'w mut Vec<Wrong>,
     /// The nodes that references led through to where we are.
     refs: Vec<*const Node>,
+    /// Types so far.
+    types: usize,
 }
 
 impl<'t> JsonSchema<'t, '_> {
     /// The type of a schema, and whether it takes null.
     fn data(&mut self, node: &'t Node, depth: usize) -> Data {
-        if !may_nest(depth, &node.head(), self.wrongs) {
+        self.types += 1;
+        let span = node.head();
+        if !may_nest(depth, &span, self.wrongs) || !may_hold(self.types, &span, self.wrongs) {
             return ANY;
         }
         match &node.value {
@@ -286,6 +290,13 @@ mod tests {
         assert_eq!(wrongs(schema), expected.map(|(at, what)| (at.to_owned(), what.to_owned())));
         let no_object = r#"{"$schema":"x","type":"array"}"#;
         assert_eq!(wrongs(no_object), [("{".into(), "expected an object with `properties`".into())]);
+        let wide = |of: &str| {
+            let properties: Vec<_> = (0..50).map(|n| format!(r#""p{n}":{{"$ref":"{of}"}}"#)).collect();
+            format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))
+        };
+        let defs: Vec<_> = (0..8).map(|n| format!(r#""d{n}":{}"#, wide(&format!("#/$defs/d{}", n + 1)))).collect();
+        let bomb = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{},"d8":{{"type":"string"}}}}}}"##, defs.join(","));
+        assert_eq!(wrongs(&bomb)[0].1, "a schema has at most 100000 types");
         let through_itself = r##"{"$ref":"#"}"##;
         assert_eq!(wrongs(through_itself)[0].1, "expected an object with `properties`");
     }

@@ -16,6 +16,8 @@ use tree::{Node, Value};
 
 /// The largest file, in bytes.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
+/// The most types of one schema, counting those within: a name may stand for many, which stand for many.
+pub const TYPES_MAX: usize = 100_000;
 
 /// Something that is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,28 @@ fn may_nest(depth: usize, span: &Range<usize>, wrongs: &mut Vec<Wrong>) -> bool 
         wrongs.push(Wrong::new(span.clone(), format!("types nest at most {TYPE_DEPTH_MAX} deep")));
     }
     may
+}
+
+/// Whether so many types may be in one schema; says so where it becomes too many.
+fn may_hold(types: usize, span: &Range<usize>, wrongs: &mut Vec<Wrong>) -> bool {
+    let may = types <= TYPES_MAX;
+    if !may && !wrongs.iter().any(|wrong| wrong.message.starts_with("a schema has at most")) {
+        wrongs.push(Wrong::new(span.clone(), format!("a schema has at most {TYPES_MAX} types")));
+    }
+    may
+}
+
+/// How many types a type is made of, and how deep they nest; 1 and 1 for a plain one.
+fn extent(kind: &Type) -> (usize, usize) {
+    let of = |inner: &Data| extent(&inner.kind);
+    let (types, depth) = match kind {
+        Type::List(inner) | Type::Map(inner) => of(inner),
+        Type::Struct(columns) => {
+            columns.iter().map(|column| of(&column.data)).fold((0, 0), |all, one| (all.0 + one.0, all.1.max(one.1)))
+        }
+        _ => (0, 0),
+    };
+    (types + 1, depth + 1)
 }
 
 /// Adds a column, or says why it cannot be one.

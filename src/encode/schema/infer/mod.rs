@@ -97,7 +97,9 @@ impl Inferring {
         let columnar = options.columnar().context("schema: this format has no columns")?;
         let (on_unknown, case_insensitive) = (columnar.on_unknown, columnar.case_insensitive);
         let probe = Check::any_columns();
-        let extension = with(&options, &Schema::new(probe).map_err(anyhow::Error::msg)?)?.extension().to_owned();
+        let format = with(&options, &Schema::new(probe).map_err(anyhow::Error::msg)?)
+            .context("with `schema: infer`, which knows no column in advance")?;
+        let extension = format.extension().to_owned();
         Ok(Inferring { options, sample_records: infer.sample_records, on_unknown, case_insensitive, extension })
     }
 
