@@ -2,7 +2,7 @@
 //!
 //! A quarter is for requests on their way in, a quarter for objects on their way out: both wait for room, and neither for
 //! the other, so that a store that hangs cannot keep producers out. Half is for encoders: they never wait; when it is
-//! used up, a chunk is cut.
+//! used up, what they hold goes to our disk, or a chunk is cut.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +67,11 @@ impl Budget {
     pub fn hold(&self) -> Held {
         self.0.holders.fetch_add(1, Ordering::Relaxed);
         Held { budget: self.clone(), bytes: 0 }
+    }
+
+    /// The part of the budget that is for encoders, in bytes.
+    pub fn encoder_bytes(&self) -> usize {
+        self.0.held_bytes_max
     }
 
     /// How many bytes are in memory now.

@@ -1,17 +1,25 @@
 //! A chunk: the records of one range on their way into objects, and what cuts it.
 //!
-//! Each record is routed to the object of its prefix and encoded there at once; what cannot be routed or encoded
-//! becomes a line of an error object of the same chunk. Any cut is a correct cut.
+//! Each record is routed to the object of its prefix. Where much comes for a prefix, and where there is only one, records
+//! are encoded at once; elsewhere they are parked, and encoded when they make a whole object or the chunk is cut. What
+//! cannot be routed or encoded becomes a line of an error object of the same chunk.
+//!
+//! An object that reaches its size cuts the chunk, unless that would make small objects of other prefixes: then it is
+//! closed, and its prefix begins another one. So only the interval makes small objects. Any cut is a correct cut.
+
+mod limits;
+mod object;
+mod parked;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::budget::{Budget, Held};
-use crate::encode::{About, Encoder, Format};
+use crate::cpu::spread;
+use crate::encode::{About, Format};
 use crate::error::{Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::PipelineMetrics;
@@ -21,6 +29,10 @@ use crate::position::{Position, Shard, ShardRange};
 use crate::record::Batch;
 use crate::rejected;
 use crate::transform::{Rejected, Transformed};
+
+pub use limits::{Cut, Limits};
+use object::{Closed, Open, Ratio, Small};
+use parked::{Lot, Parked};
 
 /// How chunks of a pipeline are made, as configured.
 pub struct Recipe {
@@ -33,52 +45,30 @@ pub struct Recipe {
     pub limits: Limits,
 }
 
-/// What ends a chunk: whichever comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Encoded bytes of its largest object.
-    pub size_bytes: u64,
-    /// Time since its first record.
-    pub interval: Duration,
-}
+/// Prefixes that one chunk may have open. (Firehose gives 5,000 at the most.) That many cut it; further ones in the same
+/// batch are set aside.
+pub const PREFIXES_MAX: usize = 100_000;
 
-/// Prefixes that one chunk may have open, as many as Firehose gives at the most. That many cut it; further ones in the
-/// same batch are set aside.
-pub const PREFIXES_MAX: usize = 5_000;
+/// Bytes of one chunk on our disk, encoded and parked; more cuts it.
+pub const CHUNK_BYTES_MAX: u64 = 4 << 30;
 
-/// Bytes of all objects of one chunk; more cuts it.
-pub const CHUNK_BYTES_MAX: u64 = 1 << 30;
-
-/// What ended a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// An object has reached its size.
-    Size,
-    /// The first record has waited long enough.
-    Interval,
-    /// Memory is short, or too many prefixes are open.
-    Memory,
-    /// The disk was full, and a smaller chunk may fit.
-    Space,
-    /// The source failed behind it.
-    Fault,
-    /// The shard has ended.
-    End,
-}
-
-impl Cut {
-    /// The cause in a word, for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cut::Size => "size",
-            Cut::Interval => "interval",
-            Cut::Memory => "memory",
-            Cut::Space => "space",
-            Cut::Fault => "fault",
-            Cut::End => "end",
-        }
-    }
-}
+/// An object below this part of its size is a small one.
+const SMALL: u64 = 4;
+/// Of the parked bytes, what has to be for one object to make it hot; so many can be.
+const HOT: usize = 32;
+/// What an encoder holds to be worth a flush, in bytes.
+const FLUSH_BYTES_MIN: usize = 256 << 10;
+/// About what it costs to know an open object, in bytes of memory.
+const OPEN_BYTES: usize = 384;
+/// Raw bytes that are encoded for one object by one core in memory; a larger one streams.
+const SMALL_RAW_BYTES: u64 = 8 << 20;
+/// An object of parked records is encoded in about so many steps.
+const STEPS: u64 = 16;
+/// Raw bytes from which on an object that is not complete tells how large others become.
+const RATIO_RAW_BYTES_MIN: u64 = 256 << 10;
+/// Raw bytes of one step of cores, and of a core's part of it, when small objects are encoded.
+const STEP_RAW_BYTES: u64 = 32 << 20;
+const PART_RAW_BYTES: u64 = 1 << 20;
 
 /// An open chunk.
 pub struct Chunk {
@@ -90,24 +80,19 @@ pub struct Chunk {
     end: Position,
     deadline: Instant,
     held: Held,
-    objects: HashMap<String, usize>,
-    open: Vec<OpenObject>,
+    arena_bytes_max: usize,
+    partitions: HashMap<Arc<str>, usize>,
+    open: Vec<Open>,
+    /// Objects whose encoding has begun or that are hot.
+    hot: Vec<usize>,
+    parked: Parked,
+    closed: Vec<Closed>,
+    ratio: Ratio,
     errors: HashMap<String, ErrorObject>,
-    largest_bytes: u64,
+    due: Option<Cut>,
     scratch: Scratch,
     error_lines: rejected::Lines,
     line: Vec<u8>,
-}
-
-struct OpenObject {
-    object: DraftObject,
-    /// The record-level part of its prefix.
-    partition: String,
-    prefix: String,
-    encoder: Box<dyn Encoder>,
-    /// Rows of the batch at hand that belong here.
-    rows: Vec<u32>,
-    memory: usize,
 }
 
 struct ErrorObject {
@@ -126,19 +111,25 @@ impl Chunk {
         metrics: &PipelineMetrics,
         (shard, start): (&Shard, &Position),
     ) -> io::Result<Chunk> {
+        let draft = outbox.draft(shard, start)?;
         Ok(Chunk {
             recipe: recipe.clone(),
             ground: ground.clone(),
             metrics: metrics.clone(),
             shard: shard.clone(),
-            draft: outbox.draft(shard, start)?,
+            parked: Parked::new(ground, draft.path_beside()),
+            draft,
             end: start.clone(),
-            deadline: Instant::now() + recipe.limits.interval,
+            deadline: Instant::now() + recipe.limits.open_for(ground.clock.now_ms()),
             held: budget.hold(),
-            objects: HashMap::new(),
+            arena_bytes_max: budget.encoder_bytes() / 2,
+            partitions: HashMap::new(),
             open: Vec::new(),
+            hot: Vec::new(),
+            closed: Vec::new(),
+            ratio: Ratio::USUAL,
             errors: HashMap::new(),
-            largest_bytes: 0,
+            due: None,
             scratch: Scratch::default(),
             error_lines: rejected::Lines::new(&recipe.pipeline, shard),
             line: Vec::new(),
@@ -154,11 +145,17 @@ impl Chunk {
         for rejected in transformed.rejected {
             self.reject(&rejected)?;
         }
+        if self.recipe.format.learn(&transformed.batch)? {
+            for at in self.hot.clone() {
+                self.close(at)?;
+            }
+        }
         self.route(&transformed.batch)?;
-        self.encode(&transformed.batch)
+        self.encode(&transformed.batch)?;
+        self.keep_within_memory()
     }
 
-    /// Sorts the rows of a batch to the objects of their prefixes.
+    /// Sorts the records of a batch to the objects of their prefixes.
     fn route(&mut self, batch: &Batch) -> io::Result<()> {
         let rows = u32::try_from(batch.len()).map_err(io::Error::other)?;
         let recipe = self.recipe.clone();
@@ -176,57 +173,195 @@ impl Chunk {
                 self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
                 continue;
             }
-            if self.open.get(last).is_none_or(|open| open.partition != partition) {
-                if self.open.len() >= PREFIXES_MAX && !self.objects.contains_key(&partition) {
+            if self.open.get(last).is_none_or(|open| *open.partition != *partition) {
+                if self.open.len() >= PREFIXES_MAX && !self.partitions.contains_key(&*partition) {
                     let reason = too_many_prefixes();
                     self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
                     continue;
                 }
                 last = self.object_of(&partition, arrival_ms);
             }
-            self.open[last].rows.push(row);
+            let open = &mut self.open[last];
+            match open.hot || open.making.is_some() {
+                true => open.rows.push(row),
+                false => self.park(last, payload, arrival_ms)?,
+            }
         }
         Ok(())
     }
 
     fn object_of(&mut self, partition: &str, oldest_arrival_ms: i64) -> usize {
-        if let Some(at) = self.objects.get(partition) {
+        if let Some(at) = self.partitions.get(partition) {
+            let open = &mut self.open[*at];
+            if open.is_empty() && open.rows.is_empty() {
+                open.oldest_arrival_ms = oldest_arrival_ms;
+            }
             return *at;
         }
-        let prefix = self.recipe.prefix.resolve(partition, oldest_arrival_ms, &self.ground.random);
-        let (object, encoder) = (self.draft.object(), self.recipe.format.encoder());
-        let partition = partition.to_owned();
-        self.objects.insert(partition.clone(), self.open.len());
-        self.open.push(OpenObject { object, partition, prefix, encoder, rows: Vec::new(), memory: 0 });
-        self.open.len() - 1
+        let (at, partition): (_, Arc<str>) = (self.open.len(), partition.into());
+        let hot = !self.recipe.prefix.is_per_record();
+        self.partitions.insert(partition.clone(), at);
+        self.open.push(Open::new(partition, oldest_arrival_ms, hot));
+        if hot {
+            self.hot.push(at);
+        }
+        at
     }
 
-    /// Feeds each object its rows of the batch.
-    fn encode(&mut self, batch: &Batch) -> io::Result<()> {
-        let mut rejected = Vec::new();
-        let mut memory = 0;
-        for open in &mut self.open {
-            if !open.rows.is_empty() {
-                let mut out = self.draft.writer(open.object);
-                rejected.append(&mut open.encoder.push(batch, &open.rows, &mut out)?);
-                open.rows.clear();
-                open.memory = open.encoder.memory();
-                self.largest_bytes = self.largest_bytes.max(open.encoder.size());
-            }
-            memory += open.memory;
+    fn park(&mut self, at: usize, payload: &[u8], arrival_ms: i64) -> io::Result<()> {
+        if !self.parked.fits(payload.len()) {
+            self.unload()?;
         }
-        self.held.set(memory);
-        for (row, reason) in rejected {
-            let row = row as usize;
-            self.reject(&Rejected { payload: batch.share(row), arrival_ms: batch.arrival_ms(row), reason })?;
+        self.parked.push(&mut self.open[at].lot, payload, arrival_ms);
+        if self.ratio.encoded(self.open[at].lot.bytes()) >= self.recipe.limits.size_bytes {
+            self.encode_parked(at)?;
         }
         Ok(())
+    }
+
+    /// Feeds the objects being made their rows of the batch.
+    fn encode(&mut self, batch: &Batch) -> io::Result<()> {
+        for at in self.hot.clone() {
+            let mut rows = std::mem::take(&mut self.open[at].rows);
+            if !rows.is_empty() {
+                let is_full = self.encode_rows(at, batch, &rows)?;
+                rows.clear();
+                self.open[at].rows = rows;
+                if is_full {
+                    self.full(at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes rows, and answers whether the object has reached its size.
+    fn encode_rows(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<bool> {
+        if !self.hot.contains(&at) {
+            self.hot.push(at);
+        }
+        let making = self.open[at].making(&mut self.draft, &*self.recipe.format);
+        let rejected = making.push(batch, rows, &mut self.draft)?;
+        let size = making.encoder.size();
+        if making.raw_bytes >= RATIO_RAW_BYTES_MIN {
+            self.ratio.learn(making.raw_bytes, size);
+        }
+        for rejected in rejected {
+            self.reject(&rejected)?;
+        }
+        Ok(size >= self.recipe.limits.size_bytes)
+    }
+
+    /// Encodes what is parked for an object, in steps, so that none grows far beyond its size.
+    fn encode_parked(&mut self, at: usize) -> io::Result<()> {
+        let lot = std::mem::take(&mut self.open[at].lot);
+        let size_bytes = self.recipe.limits.size_bytes;
+        let mut reading = lot.reading();
+        let mut is_full = false;
+        while let Some(batch) = self.parked.next(&mut reading)? {
+            let rows: Vec<u32> = (0..batch.len() as u32).collect();
+            for rows in runs(&rows, (size_bytes / STEPS).max(1), |row| batch.payload(*row as usize).len() as u64) {
+                if is_full {
+                    self.close(at)?;
+                }
+                is_full = self.encode_rows(at, &batch, rows)?;
+            }
+        }
+        // Nearly its size is its size: the next look would come too late.
+        match self.open[at].size(self.ratio) >= size_bytes - size_bytes / STEPS {
+            true => self.full(at),
+            false => Ok(()),
+        }
+    }
+
+    /// An object has reached its size.
+    fn full(&mut self, at: usize) -> io::Result<()> {
+        let small = |open: &Open| open.size(self.ratio) < self.recipe.limits.size_bytes / SMALL;
+        let mut others = self.open.iter().enumerate().filter(|(other, open)| *other != at && !open.is_empty());
+        if others.any(|(_, open)| small(open)) {
+            return self.close(at);
+        }
+        self.due = Some(Cut::Size);
+        Ok(())
+    }
+
+    /// Ends an object whose encoding has begun; its prefix begins another one with its next record.
+    fn close(&mut self, at: usize) -> io::Result<()> {
+        let open = &mut self.open[at];
+        if !open.hot {
+            self.hot.retain(|hot| *hot != at);
+        }
+        let Some(making) = open.making.take() else { return Ok(()) };
+        let range = ShardRange { shard: self.shard.clone(), start: self.draft.start().clone(), end: self.end.clone() };
+        let about = About { pipeline: &self.recipe.pipeline, range: &range };
+        let (rows, size) = (making.encoder.rows(), making.encoder.size());
+        if size >= self.recipe.limits.size_bytes / 2 {
+            self.ratio.learn(making.raw_bytes, size);
+        }
+        making.encoder.finish(&about, &mut self.draft.writer(making.object))?;
+        if rows > 0 {
+            let (partition, oldest_arrival_ms) = (open.partition.clone(), open.oldest_arrival_ms);
+            self.closed.push(Closed { object: making.object, partition, oldest_arrival_ms, rows });
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the chunk holds no more memory than it may: parked records and row groups go to our disk. If that
+    /// does not help, it is to be cut.
+    fn keep_within_memory(&mut self) -> io::Result<()> {
+        self.held.set(self.memory());
+        if self.parked.arena_bytes() >= self.arena_bytes_max
+            || self.held.is_too_much() && self.parked.arena_bytes() >= self.memory() / 2
+        {
+            self.unload()?;
+            self.held.set(self.memory());
+            if self.held.is_too_much() {
+                self.parked.shrink();
+                self.held.set(self.memory());
+            }
+        }
+        while self.held.is_too_much() {
+            let makings = self.open.iter_mut().filter_map(|open| open.making.as_mut());
+            match makings.max_by_key(|making| making.memory).filter(|making| making.memory >= FLUSH_BYTES_MIN) {
+                Some(largest) => {
+                    let before = largest.memory;
+                    largest.flush(&mut self.draft)?;
+                    if largest.memory > before / 2 {
+                        self.due.get_or_insert(Cut::Memory);
+                        break;
+                    }
+                }
+                None => {
+                    self.due.get_or_insert(Cut::Memory);
+                    break;
+                }
+            }
+            self.held.set(self.memory());
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> usize {
+        let making = |at: &usize| self.open[*at].making.as_ref().map_or(0, |making| making.memory);
+        self.parked.memory() + self.hot.iter().map(making).sum::<usize>() + self.open.len() * OPEN_BYTES
+    }
+
+    /// Empties the arena: what comes for few prefixes is encoded, from now on at once, and the rest goes to the file.
+    fn unload(&mut self) -> io::Result<()> {
+        let least = (self.parked.arena_bytes() / HOT) as u64;
+        for at in 0..self.open.len() {
+            if self.open[at].lot.arena_bytes() >= least && self.hot.len() < HOT {
+                self.open[at].hot = true;
+                self.encode_parked(at)?;
+            }
+        }
+        self.parked.unload(self.open.iter_mut().map(|open| &mut open.lot))
     }
 
     /// Sets one record aside, whole, with its reason.
     fn reject(&mut self, rejected: &Rejected) -> io::Result<()> {
         let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
-        self.metrics.rejected(by.as_str(), 1);
+        self.metrics.rejected(&rejected.reason);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
         prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);
@@ -243,9 +378,11 @@ impl Chunk {
 
     /// Whether it should be cut now, and why.
     pub fn due(&self) -> Option<Cut> {
-        if self.largest_bytes >= self.recipe.limits.size_bytes || self.draft.bytes() >= CHUNK_BYTES_MAX {
+        if let Some(cut) = self.due {
+            Some(cut)
+        } else if self.bytes() >= CHUNK_BYTES_MAX {
             Some(Cut::Size)
-        } else if self.held.is_too_much() || self.open.len() >= PREFIXES_MAX {
+        } else if self.open.len() >= PREFIXES_MAX {
             Some(Cut::Memory)
         } else if Instant::now() >= self.deadline {
             Some(Cut::Interval)
@@ -259,27 +396,31 @@ impl Chunk {
         self.deadline
     }
 
-    /// Bytes that it takes on our disk so far.
+    /// Bytes that it takes on our disk so far, or would if it had to.
     pub fn bytes(&self) -> u64 {
-        self.draft.bytes()
+        self.draft.bytes() + self.parked.file_bytes() + self.parked.arena_bytes() as u64
     }
 
     /// Finishes the objects, so that they lie on our disk and no longer in memory. CPU work and writes.
     pub fn finish(mut self) -> io::Result<Finished> {
-        let mut named = Vec::with_capacity(self.open.len() + self.errors.len());
-        let range = ShardRange { shard: self.shard, start: self.draft.start().clone(), end: self.end };
-        let about = About { pipeline: &self.recipe.pipeline, range: &range };
-        for open in self.open {
-            let rows = open.encoder.rows();
-            open.encoder.finish(&about, &mut self.draft.writer(open.object))?;
-            if rows > 0 {
-                named.push((open.object, open.prefix, self.recipe.format.extension(), rows));
+        for at in 0..self.open.len() {
+            assert!(self.open[at].rows.is_empty(), "every row of a batch was encoded or parked");
+            if self.open[at].lot.bytes() > SMALL_RAW_BYTES {
+                self.encode_parked(at)?;
             }
+            self.close(at)?;
+        }
+        self.encode_small()?;
+        let mut named = Vec::with_capacity(self.closed.len() + self.errors.len());
+        for Closed { object, partition, oldest_arrival_ms, rows } in self.closed {
+            let prefix = self.recipe.prefix.resolve(&partition, oldest_arrival_ms, &self.ground.random);
+            named.push((object, prefix, self.recipe.format.extension(), rows));
         }
         for errors in self.errors.into_values() {
             named.push((errors.object, errors.prefix, rejected::EXTENSION, errors.rows));
         }
         named.sort_by(|a, b| (&a.1, a.2).cmp(&(&b.1, b.2)));
+        let range = ShardRange { shard: self.shard, start: self.draft.start().clone(), end: self.end };
         let mut part = 0;
         let mut objects: Vec<Named> = Vec::with_capacity(named.len());
         let mut previous: Option<(String, &str)> = None;
@@ -298,6 +439,51 @@ impl Chunk {
         }
         Ok(Finished { draft: self.draft, end: range.end, sink: self.recipe.sink.clone(), objects })
     }
+
+    /// Encodes the objects for which all records are still parked, on as many cores as are idle.
+    fn encode_small(&mut self) -> io::Result<()> {
+        let recipe = self.recipe.clone();
+        let range = ShardRange { shard: self.shard.clone(), start: self.draft.start().clone(), end: self.end.clone() };
+        let about = About { pipeline: &recipe.pipeline, range: &range };
+        let lots = self.open.iter_mut().enumerate().filter(|(_, open)| !open.is_empty());
+        let lots: Vec<(usize, Lot)> = lots.map(|(at, open)| (at, std::mem::take(&mut open.lot))).collect();
+        for step in runs(&lots, STEP_RAW_BYTES, |(_, lot)| lot.bytes()) {
+            let mut parts: Vec<(&[(usize, Lot)], Vec<io::Result<Small>>)> =
+                runs(step, PART_RAW_BYTES, |(_, lot)| lot.bytes()).map(|part| (part, Vec::new())).collect();
+            let parked = &self.parked;
+            spread(parts.iter_mut(), |(part, made)| {
+                made.extend(part.iter().map(|(_, lot)| Small::encode(&*recipe.format, &about, parked, lot)));
+            });
+            for ((at, _), small) in parts.into_iter().flat_map(|(part, made)| part.iter().zip(made)) {
+                let Small { bytes, rows, rejected } = small?;
+                for rejected in rejected {
+                    self.reject(&rejected)?;
+                }
+                if rows > 0 {
+                    let object = self.draft.object();
+                    io::Write::write_all(&mut self.draft.writer(object), &bytes)?;
+                    let Open { partition, oldest_arrival_ms, .. } = &self.open[*at];
+                    let (partition, oldest_arrival_ms) = (partition.clone(), *oldest_arrival_ms);
+                    self.closed.push(Closed { object, partition, oldest_arrival_ms, rows });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a list into runs of at least `weight_min` each, but for the last.
+fn runs<T>(mut items: &[T], weight_min: u64, weight: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let full = items.iter().position(|item| {
+            sum += weight(item);
+            sum >= weight_min
+        });
+        let (run, rest) = items.split_at(full.map_or(items.len(), |at| at + 1));
+        items = rest;
+        (!run.is_empty()).then_some(run)
+    })
 }
 
 fn too_many_prefixes() -> Reason {

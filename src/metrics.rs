@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::budget::InUse;
+use crate::error::Reason;
 use crate::position::{Position, Shard};
 
 /// Shards of a pipeline that have position metrics at a time.
@@ -33,7 +34,7 @@ struct Families {
     bytes_out: Family<OfPipeline, Counter>,
     objects_out: Family<OfPipeline, Counter>,
     dropped: Family<OfPipeline, Counter>,
-    rejected: Family<OfReason, Counter>,
+    rejected: Family<OfRejected, Counter>,
     cuts: Family<OfReason, Counter>,
     retries: Family<OfPipeline, Counter>,
     blocked: Family<OfPipeline, Gauge>,
@@ -54,6 +55,13 @@ struct OfPipeline {
 struct OfReason {
     pipeline: String,
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRejected {
+    pipeline: String,
+    reason: &'static str,
+    code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -191,10 +199,10 @@ impl PipelineMetrics {
         self.bytes_out.inc_by(bytes);
     }
 
-    /// Counts records set aside for `reason`.
-    pub fn rejected(&self, reason: &'static str, records: u64) {
-        let of = OfReason { pipeline: self.pipeline.clone(), reason };
-        self.metrics.0.rejected.get_or_create_owned(&of).inc_by(records);
+    /// Counts a record set aside.
+    pub fn rejected(&self, why: &Reason) {
+        let of = OfRejected { pipeline: self.pipeline.clone(), reason: why.by.as_str(), code: why.code };
+        self.metrics.0.rejected.get_or_create_owned(&of).inc();
     }
 
     /// Counts a chunk that `cause` ended.

@@ -150,6 +150,11 @@ impl Draft {
         &self.start
     }
 
+    /// Where a temporary file of the same chunk may lie: a start removes what is left of it.
+    pub fn path_beside(&self) -> PathBuf {
+        self.outbox.dir.join(format!("tmp-{}-{}-parked", self.shard, self.start))
+    }
+
     /// Adds an object without bytes.
     pub fn object(&mut self) -> DraftObject {
         self.extents.push((Vec::new(), 0));

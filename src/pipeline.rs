@@ -40,7 +40,7 @@ use waiting::{Blocked, Pause};
 pub use waiting::{OutboxRoom, Room};
 
 /// Objects of one promise that are put at the same time.
-const PUTS_AT_ONCE: usize = 4;
+const PUTS_AT_ONCE: usize = 16;
 /// How long promises already uploading may go on after a stop; what remains goes out at the next start.
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::problem::Problems;
 use super::stations::{error_prefix, prefix, sink, time_zone};
 use super::tree::{Tree, shown};
-use super::written::{Buffer, Pipeline, Sink, Source, Spool};
+use super::written::{Buffer, Closing, Pipeline, Sink, Source, Spool};
 use crate::chunk::Limits;
 use crate::encode::{self, FormatSpec};
-use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix};
+use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
 use crate::source::{demo, file};
 use crate::units::{Interval, Size};
@@ -20,7 +20,9 @@ pub const BUFFER_SIZE_MAX: Size = Size::from_gib(1);
 
 /// Bounds of `buffer.interval`; Firehose takes 0 to 900 s.
 pub const BUFFER_INTERVAL_MIN: Interval = Interval::from_millis(100);
-pub const BUFFER_INTERVAL_MAX: Interval = Interval::from_secs(24 * 3600);
+pub const BUFFER_INTERVAL_MAX: Interval = DAY;
+/// What aligned intervals divide.
+const DAY: Interval = Interval::from_secs(24 * 3600);
 
 /// Bounds of `spool.size`.
 pub const SPOOL_SIZE_MIN: Size = Size::from_mib(16);
@@ -135,7 +137,7 @@ pub(super) fn assemble(
     let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
     sink(&options, tree, problems);
     let format = super::stations::format(&mut written.format, tree, problems);
-    let limits = limits(&written.buffer, tree, problems);
+    let limits = limits(&written.buffer, &zone, tree, problems);
     let source = source(name, written.source, written.spool, tree, problems);
     Some(PipelineSpec {
         name: name.to_owned(),
@@ -182,10 +184,17 @@ fn firehose_compression(format: &encode::Options) -> &'static str {
     }
 }
 
-fn limits(buffer: &Buffer, tree: &Tree, problems: &mut Problems) -> Limits {
+fn limits(buffer: &Buffer, zone: &TimeZone, tree: &Tree, problems: &mut Problems) -> Limits {
+    let Closing { interval, aligned } = buffer.interval;
     within(tree, problems, "buffer.size", buffer.size, BUFFER_SIZE_MIN, BUFFER_SIZE_MAX);
-    within(tree, problems, "buffer.interval", buffer.interval, BUFFER_INTERVAL_MIN, BUFFER_INTERVAL_MAX);
-    Limits { size_bytes: buffer.size.bytes(), interval: buffer.interval.duration() }
+    within(tree, problems, "buffer.interval", interval, BUFFER_INTERVAL_MIN, BUFFER_INTERVAL_MAX);
+    if aligned && !DAY.millis().is_multiple_of(interval.millis().max(1)) {
+        let message = format!("`buffer.interval`: a day is no multiple of {interval}, so it cannot be aligned");
+        let hint = Some("write a part of a day, such as `15m aligned`, `1h aligned` or `24h aligned`".into());
+        problems.push(tree.place("buffer.interval"), message, hint);
+    }
+    let aligned = aligned.then(|| zone.clone());
+    Limits { size_bytes: buffer.size.bytes(), interval: interval.duration(), aligned }
 }
 
 fn source(name: &str, source: Source, spool: Option<Spool>, tree: &Tree, problems: &mut Problems) -> SourceSpec {

@@ -1,7 +1,9 @@
 //! A pipeline as it is written; each station's options lie beside the station.
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
 
 use super::read::Later;
 use crate::encode;
@@ -77,12 +79,44 @@ pub enum Sink {
 #[serde(deny_unknown_fields, default)]
 pub struct Buffer {
     pub size: Size,
-    pub interval: Interval,
+    pub interval: Closing,
 }
 
 impl Default for Buffer {
     fn default() -> Buffer {
-        Buffer { size: Size::from_mib(128), interval: Interval::from_secs(60) }
+        let interval = Closing { interval: Interval::from_secs(60), aligned: false };
+        Buffer { size: Size::from_mib(128), interval }
+    }
+}
+
+/// `60s` after the first record, or `1h aligned`: at the full hour.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing {
+    pub interval: Interval,
+    pub aligned: bool,
+}
+
+impl<'de> Deserialize<'de> for Closing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Closing, D::Error> {
+        struct Closings;
+        impl Visitor<'_> for Closings {
+            type Value = Closing;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an interval such as `60s` or `1h aligned`")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Closing, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Closing, E> {
+                let aligned = text.trim_end().strip_suffix("aligned").filter(|rest| rest.ends_with(' '));
+                let interval = aligned.unwrap_or(text).parse().map_err(E::custom)?;
+                Ok(Closing { interval, aligned: aligned.is_some() })
+            }
+        }
+        deserializer.deserialize_any(Closings)
     }
 }
 

@@ -140,6 +140,7 @@ impl Encoder for LinesEncoder {
         if !self.block.is_empty() {
             self.write_block(out)?;
         }
+        (self.block, self.packed) = (Vec::new(), Vec::new());
         Ok(())
     }
 

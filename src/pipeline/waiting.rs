@@ -66,8 +66,8 @@ pub struct Pause {
 impl Pause {
     const FIRST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(30);
-    /// From 1 GiB to 64 KiB.
-    const HALVINGS_MAX: u32 = 14;
+    /// From 4 GiB to 64 KiB.
+    const HALVINGS_MAX: u32 = 16;
 
     /// Says what is wrong and waits.
     pub async fn after(&mut self, pipeline: &str, shard: Option<&Shard>, fault: &Fault) {

@@ -208,7 +208,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
         prefix: Prefix::parse("p={p}/", &zone, &PartitionKeys::default()).expect("a good prefix"),
         error_prefix: ErrorPrefix::parse("errors/{reason}/", &zone).expect("a good prefix"),
         sink: "memory:///".to_owned(),
-        limits: plan.limits,
+        limits: plan.limits.clone(),
     };
     let sink = ObjectSink::over(Arc::new(world.store.clone()), object_store::path::Path::ROOT, ground.random.clone());
     Ok(Way {
@@ -285,7 +285,7 @@ fn base_plan() -> Plan {
         requests: 9,
         producers: 1,
         // Small enough for several chunks, so that the checkpoint comes to be overwritten in place.
-        limits: Limits { size_bytes: 60, interval: Duration::from_millis(700) },
+        limits: Limits { size_bytes: 60, interval: Duration::from_millis(700), aligned: None },
         segment_bytes: 512,
         once_window_ms: 0,
         mark: 1,
@@ -310,7 +310,7 @@ fn two_deaths(first: Doom, second: Doom) -> Result<(), String> {
     let mut world = World::new(Fate::new(seed, Rates::NONE, Some(first)));
     let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
     run_life(&world, &plan, seed, &mut next_id, &oracle);
-    let limits = Limits { size_bytes: 300, interval: Duration::from_millis(300) };
+    let limits = Limits { size_bytes: 300, interval: Duration::from_millis(300), aligned: None };
     let plan = Plan { limits, mark: 2, reject: 0, segment_bytes: 2 << 10, ..plan };
     world.restart(Some(second));
     run_life(&world, &plan, seed, &mut next_id, &oracle);
@@ -379,7 +379,11 @@ fn history(seed: u64) -> Result<(u64, usize), String> {
             pipelines,
             requests: 1 + rng.below(6),
             producers: 1 + rng.below(3),
-            limits: Limits { size_bytes: 40 + rng.below(400), interval: Duration::from_millis(100 + rng.below(2000)) },
+            limits: Limits {
+                size_bytes: 40 + rng.below(400),
+                interval: Duration::from_millis(100 + rng.below(2000)),
+                aligned: None,
+            },
             segment_bytes: 512 << rng.below(4),
             once_window_ms: [0, 60_000][rng.below(2) as usize],
             mark: life,

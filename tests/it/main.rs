@@ -1,5 +1,6 @@
 //! The stories, in one binary.
 
+mod chunk;
 mod crash;
 mod daemon;
 mod daemon_start;

@@ -1,0 +1,199 @@
+//! Chunks with many prefixes: right-sized objects, bounded memory, and every record in one object, in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant::budget::Budget;
+use hydrant::chunk::{Chunk, Cut, Limits, Recipe};
+use hydrant::encode::Options;
+use hydrant::ground::Ground;
+use hydrant::metrics::Metrics;
+use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, TimeZone};
+use hydrant::outbox::{Outbox, Sealed};
+use hydrant::position::{Position, Shard};
+use hydrant::record::{Batch, BatchBuilder};
+use hydrant::transform::Transformed;
+
+/// What a chunk stands on, in a folder of its own.
+struct House {
+    dir: tempfile::TempDir,
+    ground: Ground,
+    outbox: Outbox,
+    budget: Budget,
+    recipe: Arc<Recipe>,
+}
+
+impl House {
+    fn new(format: &str, prefix: &str, size_bytes: u64, budget_bytes: usize) -> House {
+        let (dir, ground) = (tempfile::tempdir().unwrap(), Ground::real());
+        let outbox = Outbox::open(&ground, dir.path()).unwrap();
+        let format: Options = serde_saphyr::from_str(format).unwrap();
+        let keys = PartitionKeys::default();
+        let recipe = Recipe {
+            pipeline: "many".into(),
+            format: format.build().unwrap(),
+            prefix: Prefix::parse(prefix, &TimeZone::UTC, &keys).unwrap(),
+            error_prefix: ErrorPrefix::parse("errors/{reason}/", &TimeZone::UTC).unwrap(),
+            sink: "file:///nowhere".into(),
+            limits: Limits { size_bytes, interval: Duration::from_secs(3600), aligned: None },
+        };
+        House { dir, ground, outbox, budget: Budget::new(budget_bytes), recipe: Arc::new(recipe) }
+    }
+
+    fn open(&self) -> Chunk {
+        let metrics = Metrics::new().pipeline("many");
+        let (shard, start) = (Shard::new("5ea1").unwrap(), Position::from(0));
+        Chunk::open(&self.recipe, &self.outbox, &self.ground, &self.budget, &metrics, (&shard, &start)).unwrap()
+    }
+}
+
+/// Records as they went in: for each prefix its numbers, in order.
+type Expected = BTreeMap<u64, Vec<u64>>;
+
+/// Batches of about 100 KB with `records` records over `prefixes` prefixes, prefix k as often as 1/k.
+fn batches(records: u64, prefixes: u64, mut each: impl FnMut(Batch, Position)) -> Expected {
+    let (mut expected, mut seed) = (Expected::new(), 9u64);
+    let mut builder = BatchBuilder::default();
+    for number in 0..records {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let dice = (seed >> 11) as f64 / (1u64 << 53) as f64;
+        let prefix = ((prefixes as f64).powf(dice) as u64).min(prefixes - 1);
+        let noise = seed ^ (seed >> 29);
+        let payload =
+            format!("{{\"p\":{prefix},\"n\":{number},\"noise\":\"{noise:016x}\",\"same\":\"same same same\"}}");
+        builder.push(payload.as_bytes(), 0);
+        expected.entry(prefix).or_default().push(number);
+        if number % 1500 == 1499 || number + 1 == records {
+            each(std::mem::take(&mut builder).finish(), Position::from(number + 1));
+        }
+    }
+    expected
+}
+
+/// The numbers in the objects, by prefix in the order of names, and the sizes of each prefix's objects.
+fn delivered(sealed: &Sealed) -> (Expected, BTreeMap<u64, Vec<u64>>) {
+    let (mut found, mut sizes) = (Expected::new(), BTreeMap::<u64, Vec<u64>>::new());
+    let mut objects: Vec<_> = sealed.objects().iter().collect();
+    objects.sort_by_key(|object| ObjectName::parse(&object.name).unwrap().part);
+    for object in objects {
+        let name = ObjectName::parse(&object.name).unwrap();
+        let prefix = name.prefix.trim_start_matches("p=").trim_end_matches('/').parse().unwrap();
+        let bytes = sealed.read(object, 0, object.len as usize).unwrap();
+        let lines = match name.extension.as_str() {
+            ".ndjson.zst" => zstd::stream::decode_all(&*bytes).unwrap(),
+            _ => bytes.to_vec(),
+        };
+        let mut rows = 0;
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+            assert_eq!(value["p"].as_u64().unwrap(), prefix, "in the object of its prefix");
+            found.entry(prefix).or_default().push(value["n"].as_u64().unwrap());
+            rows += 1;
+        }
+        assert_eq!(object.rows, rows);
+        sizes.entry(prefix).or_default().push(object.len);
+    }
+    (found, sizes)
+}
+
+fn push(chunk: &mut Chunk, batch: Batch, end: Position) {
+    chunk.push(Transformed { batch, ..Transformed::default() }, end).unwrap();
+}
+
+#[test]
+fn unequal_prefixes_make_objects_of_the_right_size_and_only_the_interval_makes_small_ones() {
+    for format in ["lines: {}", "lines: { compression: zstd }"] {
+        const SIZE: u64 = 64 << 10;
+        let house = House::new(format, "p={p}/", SIZE, 64 << 20);
+        let mut chunk = house.open();
+        let expected = batches(300_000, 1000, |batch, end| {
+            push(&mut chunk, batch, end);
+            assert_eq!(chunk.due(), None, "{format}: a full object does not cut those that are small");
+        });
+        let sealed = chunk.finish().unwrap().seal().unwrap();
+        let (found, sizes) = delivered(&sealed);
+        assert_eq!(found, expected);
+        let closed_by_size: Vec<u64> =
+            sizes.values().flat_map(|of_prefix| &of_prefix[..of_prefix.len() - 1]).copied().collect();
+        assert!(closed_by_size.len() > 10, "{}", closed_by_size.len());
+        let right = |len: &&u64| (SIZE * 85 / 100..=SIZE * 115 / 100).contains(*len);
+        let wrong: Vec<_> = closed_by_size.iter().filter(|len| !right(len)).collect();
+        assert!(wrong.len() * 100 <= closed_by_size.len(), "{format}: {wrong:?} of {}", closed_by_size.len());
+    }
+}
+
+#[test]
+fn prefixes_that_are_equal_are_cut_when_the_first_is_full() {
+    let house = House::new("lines: {}", "p={p}/", 100_000, 64 << 20);
+    let mut chunk = house.open();
+    let mut end = 0;
+    while chunk.due().is_none() {
+        let mut builder = BatchBuilder::default();
+        (0..1000).for_each(|row| builder.push(format!("{{\"p\":{},\"n\":{row}}}", row % 3).as_bytes(), 0));
+        end += 1000;
+        push(&mut chunk, builder.finish(), Position::from(end));
+    }
+    assert_eq!(chunk.due(), Some(Cut::Size));
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    assert!(sealed.objects().iter().all(|object| object.len >= 25_000), "and no other one was small");
+}
+
+#[test]
+fn parked_records_go_to_the_disk_when_memory_is_short_and_come_back_once() {
+    let house = House::new("lines: {}", "p={p}/", 1 << 30, 16 << 20);
+    let mut chunk = house.open();
+    let (mut most, mut parked) = (0, false);
+    let expected = batches(400_000, 3000, |batch, end| {
+        push(&mut chunk, batch, end);
+        assert_eq!(chunk.due(), None);
+        most = most.max(house.budget.in_use().encoders);
+        parked |= std::fs::read_dir(house.dir.path()).unwrap().count() > 1;
+    });
+    assert!(parked, "32 MB did not fit");
+    assert!(most <= 9 << 20, "held {most} of 8 MiB");
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    assert_eq!(delivered(&sealed).0, expected);
+    let left: Vec<_> = std::fs::read_dir(house.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 1, "only the promise is left: {left:?}");
+}
+
+#[test]
+fn row_groups_go_to_the_disk_when_memory_is_short() {
+    let yaml = "parquet: { compression: none, schema: { p: long, n: long, noise: string, same: string } }";
+    let house = House::new(yaml, "all/", 1 << 30, 8 << 20);
+    let mut chunk = house.open();
+    let mut most = 0;
+    batches(400_000, 3, |batch, end| {
+        push(&mut chunk, batch, end);
+        assert_eq!(chunk.due(), None);
+        most = most.max(house.budget.in_use().encoders);
+    });
+    assert!(most <= 6 << 20, "held {most} of 4 MiB");
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    let [object] = sealed.objects() else { panic!("one object") };
+    let bytes = sealed.read(object, 0, object.len as usize).unwrap();
+    let file = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    assert_eq!(file.metadata().file_metadata().num_rows(), 400_000);
+    assert!(file.metadata().num_row_groups() > 1);
+}
+
+#[test]
+fn a_record_that_was_parked_and_cannot_be_encoded_is_set_aside_alone() {
+    let yaml = "parquet: { schema: { p: long, n: long } }";
+    let house = House::new(yaml, "p={p}/", 1 << 30, 64 << 20);
+    let mut chunk = house.open();
+    let mut builder = BatchBuilder::default();
+    for (p, n) in [(1, "1"), (2, "2"), (1, "\"no number\""), (2, "3"), (3, "[]")] {
+        builder.push(format!("{{\"p\":{p},\"n\":{n}}}").as_bytes(), 7);
+    }
+    push(&mut chunk, builder.finish(), Position::from(5));
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    let rows: BTreeMap<&str, u64> =
+        sealed.objects().iter().map(|o| (o.name.split_once('/').unwrap().0, o.rows)).collect();
+    assert_eq!(rows, BTreeMap::from([("errors", 2), ("p=1", 1), ("p=2", 2)]), "and p=3 has no object");
+    let errors = sealed.objects().iter().find(|object| object.name.starts_with("errors/")).unwrap();
+    let text = sealed.read(errors, 0, errors.len as usize).unwrap();
+    let line = String::from_utf8(text.to_vec()).unwrap();
+    assert!(line.contains("\"arrivalTimestamp\":7,") && line.contains("column n"), "{line}");
+}
