@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant::cli::{Cli, Command, check, run};
+use hydrant::cli::{Cli, Command, check, run, schema};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Schema(arguments) => schema::schema(arguments),
     };
     exit.into()
 }

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod log;
 pub mod run;
+pub mod schema;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -31,6 +32,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Print a schema that can be pasted into a pipeline
+    Schema(schema::Arguments),
 }
 
 /// How a command ended.

@@ -106,19 +106,31 @@ fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The text of a file, if it is one: at most [`FILE_BYTES_MAX`] bytes of UTF-8.
+/// The text of a pipeline file, if it is one: at most [`FILE_BYTES_MAX`] bytes of UTF-8.
 pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Arc<Written>> {
     let shown = path.display().to_string();
+    match bytes_of(path, FILE_BYTES_MAX) {
+        Ok(bytes) => text(&shown, bytes, problems),
+        Err(why) => {
+            problems.push(Place::file(shown), why, None);
+            None
+        }
+    }
+}
+
+/// The bytes of a file, at most so many, or why there are none.
+pub(super) fn bytes_of(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
-    if let Err(error) = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
-        problems.push(Place::file(shown), cannot_read(&error), None);
-        return None;
+    let limit = bytes_max as u64 + 1;
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| cannot_read(&error))?;
+    match bytes.len() > bytes_max {
+        true => Err(format!("the file is longer than {bytes_max} bytes")),
+        false => Ok(bytes),
     }
-    if bytes.len() > FILE_BYTES_MAX {
-        problems.push(Place::file(shown), format!("the file is longer than {FILE_BYTES_MAX} bytes"), None);
-        return None;
-    }
+}
+
+/// The text of a file, without a byte order mark; a problem if it is none.
+pub(super) fn text(shown: &str, bytes: Vec<u8>, problems: &mut Problems) -> Option<Arc<Written>> {
     match String::from_utf8(bytes) {
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);

@@ -5,7 +5,8 @@
 //!                   '----- places for whatever is wrong, found in any of the steps -----'
 //! ```
 //! The promise: every problem is found at once, each with file, line and column, and what comes out has none. Relative
-//! paths and globs in a pipeline are relative to the current folder.
+//! paths and globs in a pipeline are relative to the current folder, except that of a schema: it is part of what is
+//! configured, and relative to the pipeline's file.
 
 mod de;
 mod environment;
@@ -14,6 +15,7 @@ mod flaw;
 mod plan;
 mod problem;
 mod read;
+mod schema_file;
 mod settings;
 mod stand_in;
 mod stations;

@@ -1,7 +1,6 @@
 //! A pipeline as it will run: what was written, judged and complete, so that nothing can be wrong any more.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::Problems;
@@ -9,7 +8,7 @@ use super::stations::{error_prefix, prefix, sink, time_zone};
 use super::tree::{Tree, shown};
 use super::written::{Buffer, Closing, Pipeline, Sink, Source, Spool};
 use crate::chunk::Limits;
-use crate::encode::{self, Format};
+use crate::encode::{self, FormatSpec};
 use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
 use crate::source::{demo, file};
@@ -42,7 +41,7 @@ pub struct PipelineSpec {
     /// Named after its file.
     pub name: String,
     pub source: SourceSpec,
-    pub format: Arc<dyn Format>,
+    pub format: FormatSpec,
     pub prefix: Prefix,
     pub error_prefix: ErrorPrefix,
     /// Checked; what a store answers is another matter.
@@ -121,7 +120,7 @@ impl fmt::Debug for PipelineSpec {
 /// Turns what was written into what will run; `None` only where there are problems.
 pub(super) fn assemble(
     name: &str,
-    written: Pipeline,
+    mut written: Pipeline,
     tree: &Tree,
     problems: &mut Problems,
     warnings: &mut Problems,
@@ -137,7 +136,7 @@ pub(super) fn assemble(
     let prefix_built = prefix(&options, &zone, tree, problems, warnings);
     let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
     sink(&options, tree, problems);
-    let format = super::stations::format(&written.format, tree, problems);
+    let format = super::stations::format(&mut written.format, tree, problems);
     let limits = limits(&written.buffer, &zone, tree, problems);
     let source = source(name, written.source, written.spool, tree, problems);
     Some(PipelineSpec {

@@ -1,12 +1,13 @@
 //! Asks each station whether its options can run, and gives its answer the place in the file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::environment::is_reference;
 use super::problem::{Place, Problems};
+use super::schema_file;
 use super::tree::Tree;
-use crate::encode::{self, Format};
+use crate::encode::schema::Origin;
+use crate::encode::{self, FormatSpec};
 use crate::error::Fault;
 use crate::naming::{
     self, DEFAULT_PREFIX, ErrorPrefix, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
@@ -125,10 +126,15 @@ fn without_secrets(message: &str, options: &sink::Options, tree: &Tree) -> Strin
     message
 }
 
-/// The format.
-pub(super) fn format(options: &encode::Options, tree: &Tree, problems: &mut Problems) -> Option<Arc<dyn Format>> {
+/// The format, with its schema read if that lies in a file.
+pub(super) fn format(options: &mut encode::Options, tree: &Tree, problems: &mut Problems) -> Option<FormatSpec> {
     let way = format!("format.{}", options.word());
-    let built = options.build();
+    if let Some(columnar) = options.columnar()
+        && let Origin::File(file) = columnar.schema.origin()
+    {
+        *columnar.schema = schema_file::read(file, &format!("{way}.schema.file"), tree, problems)?;
+    }
+    let built = options.spec();
     built.map_err(|error| problems.push(tree.place(&way), format!("`{way}`: {error:#}"), None)).ok()
 }
 

@@ -182,11 +182,12 @@ async fn way(
         })?;
         sinks.insert(url.clone(), sink.within(&budget));
     }
+    let format = off_async(|| spec.format.open(&ground.disk, &dir.join("schema"), &spec.name))?;
     let metrics = metrics.pipeline(&spec.name);
     let outbox_bytes_max = OUTBOX_BYTES_MAX.max(spec.limits.size_bytes.saturating_mul(4));
     let recipe = Recipe {
         pipeline: spec.name.clone(),
-        format: spec.format,
+        format,
         prefix: spec.prefix,
         error_prefix: spec.error_prefix,
         sink: spec.sink.url,

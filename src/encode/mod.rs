@@ -15,13 +15,17 @@ pub mod parquet;
 pub mod schema;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
 use serde::Deserialize;
 
 use self::compress::Compression;
-use crate::error::Reason;
+use self::json::OnUnknown;
+use self::schema::{Origin, Schema, infer::Inferring};
+use crate::disk::Disk;
+use crate::error::{Fault, Reason};
 use crate::naming::{EXTENSION_BYTES_MAX, is_extension};
 use crate::position::ShardRange;
 use crate::record::Batch;
@@ -64,6 +68,9 @@ pub trait Format: Send + Sync {
 
     /// Looks at records before they are encoded. `true`: what was learned changed the format, and objects that are open
     /// should be finished first, since their encoders know the old one. What was learned is durable then.
+    ///
+    /// What an encoder rejected is learned from too: asked behind that, with any batch or an empty one, `true` says that
+    /// a new encoder may take such records.
     fn learn(&self, _batch: &Batch) -> io::Result<bool> {
         Ok(false)
     }
@@ -84,7 +91,27 @@ pub enum Options {
 }
 
 impl Options {
-    /// The format as it will run. An error is one of the configuration: which option, and what was expected.
+    /// The format as configured. An error is one of the configuration: which option, and what was expected.
+    pub fn spec(&mut self) -> anyhow::Result<FormatSpec> {
+        let origin = self.columnar().map(|columnar| columnar.schema.origin().clone());
+        match origin {
+            Some(Origin::Infer(infer)) => Ok(FormatSpec::Infers(Box::new(Inferring::new(self, &infer)?))),
+            _ => Ok(FormatSpec::Ready(self.build()?)),
+        }
+    }
+
+    /// What formats with columns have in common; `None` of those without.
+    pub fn columnar(&mut self) -> Option<Columnar<'_>> {
+        let (schema, on_unknown, case_insensitive) = match self {
+            Options::Lines(_) | Options::JsonArray(_) => return None,
+            Options::Csv(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+            Options::Avro(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+            Options::Parquet(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+        };
+        Some(Columnar { schema, on_unknown, case_insensitive })
+    }
+
+    /// The format as it will run; its schema has columns. An error is one of the configuration: which option, and what was expected.
     pub fn build(&self) -> anyhow::Result<Arc<dyn Format>> {
         match self {
             Options::Lines(options) => Ok(Arc::new(lines::LinesFormat::new(options)?)),
@@ -94,6 +121,7 @@ impl Options {
             Options::Parquet(options) => Ok(Arc::new(parquet::ParquetFormat::new(options)?)),
         }
     }
+
     /// The word that chooses it.
     pub fn word(&self) -> &'static str {
         match self {
@@ -131,4 +159,29 @@ fn extension_or(written: &Option<String>, content: &str, compression: Compressio
 
 fn yes() -> bool {
     true
+}
+
+/// What formats with columns have in common.
+pub struct Columnar<'o> {
+    pub schema: &'o mut Schema,
+    pub on_unknown: OnUnknown,
+    pub case_insensitive: bool,
+}
+
+/// A format as configured.
+#[derive(Clone)]
+pub enum FormatSpec {
+    Ready(Arc<dyn Format>),
+    /// It learns its schema, and needs a folder to keep it in.
+    Infers(Box<Inferring>),
+}
+
+impl FormatSpec {
+    /// The format as it will run; `dir` is made if it is needed. Blocking.
+    pub fn open(self, disk: &Arc<dyn Disk>, dir: &Path, pipeline: &str) -> Result<Arc<dyn Format>, Fault> {
+        match self {
+            FormatSpec::Ready(format) => Ok(format),
+            FormatSpec::Infers(inferring) => inferring.open(disk.clone(), dir, pipeline),
+        }
+    }
 }

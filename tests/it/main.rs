@@ -14,6 +14,7 @@ mod parquet;
 mod parquet_choices;
 mod receive;
 mod s3;
+mod schema;
 mod sim;
 mod source_contract;
 mod spool;

@@ -17,10 +17,15 @@
 //! | `binary`, `binary(hex)`, `binary(utf8)` | Binary, written in JSON as base64, hex, or as it is |
 //! | `list<T>`, `map<string,T>`, `struct<name:T, ..>` | List, Map, Struct; nested up to 16 deep |
 //!
+//! In place of columns may stand `{ file: NAME }` (see [`file`]), or `infer` (see [`infer`]).
+//!
 //! `not null` behind a type makes it required, also inside: `list<string not null>`. YAML reads `: ` in plain text as a
 //! map, so a struct is written without the blank (`a:int`) or in quotes.
 
+pub mod file;
 mod format;
+pub mod infer;
+mod origin;
 mod parse;
 
 use std::fmt;
@@ -31,6 +36,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 pub use format::TimeFormat;
 pub(super) use format::{day, instant, time_of_day};
+pub use origin::Origin;
 pub use parse::TypeError;
 
 /// The most columns of one schema.
@@ -44,6 +50,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schema {
     columns: Vec<Column>,
+    origin: Origin,
 }
 
 impl Schema {
@@ -56,7 +63,13 @@ impl Schema {
             return Err(format!("a schema has at most {COLUMNS_MAX} columns, not {}", columns.len()));
         }
         distinct(&columns)?;
-        Ok(Schema { columns })
+        Ok(Schema { columns, origin: Origin::Here })
+    }
+
+    /// Where the columns come from. Unless it is [`Origin::Here`] there are none yet: `config` and `daemon` replace such a
+    /// schema by one with columns before anything asks for them.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The columns, in order.
@@ -86,6 +99,12 @@ impl Column {
     pub fn new(name: &str, type_text: &str) -> Result<Column, String> {
         check_name(name)?;
         let data = Data::parse(type_text).map_err(|error| format!("column {name}: {error}"))?;
+        Ok(Column { name: name.into(), key: None, data, formats: Vec::new() })
+    }
+
+    /// A column of a type that is known, read from the key of its own name; an error says why the name is none.
+    pub fn of(name: &str, data: Data) -> Result<Column, String> {
+        check_name(name)?;
         Ok(Column { name: name.into(), key: None, data, formats: Vec::new() })
     }
 
@@ -254,7 +273,7 @@ fn distinct(columns: &[Column]) -> Result<(), String> {
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+pub(in crate::encode) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(format!("a column name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len()));
     }
@@ -307,7 +326,7 @@ impl fmt::Display for Type {
 
 impl<'de> serde::Deserialize<'de> for Schema {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Schema, D::Error> {
-        deserializer.deserialize_map(SchemaVisitor)
+        deserializer.deserialize_any(SchemaVisitor)
     }
 }
 
@@ -317,12 +336,27 @@ impl<'de> Visitor<'de> for SchemaVisitor {
     type Value = Schema;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of column names to types, such as `user_id: string`")
+        f.write_str("a map of column names to types, such as `user_id: string`, or `infer`, or `{ file: NAME }`")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Schema, E> {
+        Schema::new(Vec::new()).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Schema, E> {
+        Origin::of_word(word).map(|origin| Schema { columns: Vec::new(), origin })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Schema, A::Error> {
         let mut columns = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
+            if columns.is_empty() && origin::WORDS.contains(&name.as_str()) {
+                match origin::read(&name, &mut map)? {
+                    origin::Read::Column(column) => columns.push(column),
+                    origin::Read::Origin(origin) => return Ok(Schema { columns, origin }),
+                }
+                continue;
+            }
             check_name(&name).map_err(A::Error::custom)?;
             columns.push(map.next_value_seed(ColumnSeed { name })?);
         }

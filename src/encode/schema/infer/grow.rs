@@ -1,0 +1,176 @@
+//! How a schema grows: a new column, a new field of a struct, whole numbers that turn out to have fractions. Nothing else.
+
+use std::collections::HashSet;
+
+use super::shape::{Fields, KEYS_MAX, Shape, kind};
+use super::{COLUMNS_MAX, LEAVES_MAX, NEW_FIELD_SIGHTINGS};
+use crate::encode::schema::{Column, Data, Type};
+
+/// What may change.
+#[derive(Debug, Clone, Copy)]
+pub struct Growth {
+    /// Whether fields that were seen often enough become columns.
+    pub new_fields: bool,
+    pub case_insensitive: bool,
+}
+
+impl Growth {
+    /// The columns with what was seen since, and each change in words; no changes: nothing to do.
+    pub fn of(self, columns: &[Column], seen: &Fields) -> (Vec<Column>, Vec<String>) {
+        let mut changes = Vec::new();
+        let mut room = LEAVES_MAX.saturating_sub(leaves(columns));
+        let grown = self.columns(columns, seen, "", COLUMNS_MAX, &mut room, &mut changes);
+        (grown, changes)
+    }
+
+    fn columns(
+        self,
+        columns: &[Column],
+        seen: &Fields,
+        path: &str,
+        most: usize,
+        room: &mut usize,
+        changes: &mut Vec<String>,
+    ) -> Vec<Column> {
+        let folded = |key: &str| if self.case_insensitive { key.to_ascii_lowercase() } else { key.to_owned() };
+        let known: HashSet<String> = columns.iter().map(|column| folded(column.key())).collect();
+        let mut grown = columns.to_vec();
+        for (key, shape) in seen.iter() {
+            let key = folded(key);
+            if let Some(column) = grown.iter_mut().find(|column| folded(column.key()) == key) {
+                let path = format!("{path}{}", column.name);
+                column.data = self.data(&column.data, shape, &path, room, changes);
+            }
+        }
+        for (key, shape) in seen.iter().filter(|(_, shape)| shape.sightings >= NEW_FIELD_SIGHTINGS) {
+            let new = self.new_fields && !known.contains(&folded(key)) && grown.len() < most;
+            let column = shape.data(false).filter(|_| new).and_then(|data| Column::of(key, data).ok());
+            let needs = column.as_ref().map_or(0, |column| leaves(std::slice::from_ref(column)));
+            if let Some(column) = column.filter(|_| needs <= *room) {
+                *room -= needs;
+                changes.push(format!("new column {path}{}: {}", column.name, column.data));
+                grown.push(column);
+            }
+        }
+        grown
+    }
+
+    fn data(self, data: &Data, seen: &Shape, path: &str, room: &mut usize, changes: &mut Vec<String>) -> Data {
+        let kind = match &data.kind {
+            Type::Int { signed: true, bits: 64 } if seen.has(kind::FLOAT) && !seen.has(kind::BIG) => {
+                changes.push(format!("column {path}: int64 is now float64"));
+                Type::Float64
+            }
+            Type::Struct(columns) => match seen.structure() {
+                Some(fields) => {
+                    Type::Struct(self.columns(columns, fields, &format!("{path}."), KEYS_MAX, room, changes))
+                }
+                None => data.kind.clone(),
+            },
+            Type::List(element) => match seen.elements() {
+                Some(elements) => {
+                    Type::List(Box::new(self.data(element, elements, &format!("{path}[]"), room, changes)))
+                }
+                None => data.kind.clone(),
+            },
+            other => other.clone(),
+        };
+        Data { kind, nullable: data.nullable }
+    }
+}
+
+/// The columns that a file has of these, counting those within.
+pub fn leaves(columns: &[Column]) -> usize {
+    fn of(kind: &Type) -> usize {
+        match kind {
+            Type::Struct(columns) => leaves(columns),
+            Type::List(element) => of(&element.kind),
+            Type::Map(value) => 1 + of(&value.kind),
+            _ => 1,
+        }
+    }
+    columns.iter().map(|column| of(&column.data.kind)).sum()
+}
+
+/// Makes JSON of the largest columns until there are at most [`LEAVES_MAX`].
+pub fn trim(columns: &mut [Column]) {
+    while leaves(columns) > LEAVES_MAX {
+        let largest = columns.iter_mut().max_by_key(|column| leaves(std::slice::from_ref(column)));
+        match largest {
+            Some(column) => column.data.kind = Type::Json,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look;
+    use super::super::shape::Limits;
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { case_insensitive: true, room: 100_000, news: false }
+    }
+
+    /// What a schema becomes when each of these records was seen so often.
+    fn grown(schema: &[(&str, &str)], times: u32, records: &[&str]) -> (Vec<String>, Vec<String>) {
+        let columns: Vec<_> = schema.iter().map(|(name, kind)| Column::new(name, kind).unwrap()).collect();
+        let (mut seen, mut limits) = (Fields::default(), limits());
+        for record in records {
+            for _ in 0..times {
+                look::record(record.as_bytes(), &mut seen, 1000, |_| false, &mut limits);
+            }
+        }
+        let (grown, changes) = Growth { new_fields: true, case_insensitive: true }.of(&columns, &seen);
+        (grown.iter().map(|column| format!("{}: {}", column.name, column.data)).collect(), changes)
+    }
+
+    #[test]
+    fn a_field_that_is_seen_often_becomes_a_column_at_the_end() {
+        let schema = [("id", "int64"), ("ctx", "struct<a:int64>")];
+        let record = r#"{"plan":"pro","ID":7,"ctx":{"A":1,"b":[{"c":true}]},"no":null}"#;
+        let (columns, changes) = grown(&schema, NEW_FIELD_SIGHTINGS, &[record]);
+        assert_eq!(columns, ["id: int64", "ctx: struct<a:int64, b:list<struct<c:bool>>>", "plan: string"]);
+        assert_eq!(changes, ["new column ctx.b: list<struct<c:bool>>", "new column plan: string"]);
+        assert_eq!(grown(&schema, NEW_FIELD_SIGHTINGS - 1, &[record]).1, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn whole_numbers_become_floats_wherever_they_are_and_nothing_else_changes_its_type() {
+        let schema = [
+            ("n", "int64"),
+            ("l", "list<struct<x:int64>>"),
+            ("s", "string"),
+            ("t", "timestamp(us)"),
+            ("f", "float64"),
+            ("j", "json"),
+        ];
+        let records = [
+            r#"{"n":1.5,"l":[{"x":2.5}],"s":1,"t":"tomorrow","f":1,"j":{"new":1}}"#,
+            r#"{"n":"text","l":7,"s":{"a":1},"t":true,"f":"x"}"#,
+        ];
+        let (columns, changes) = grown(&schema, 100, &records);
+        let expected =
+            ["n: float64", "l: list<struct<x:float64>>", "s: string", "t: timestamp(us)", "f: float64", "j: json"];
+        assert_eq!(columns, expected);
+        assert_eq!(changes, ["column n: int64 is now float64", "column l[].x: int64 is now float64"]);
+    }
+
+    #[test]
+    fn whole_numbers_that_a_float_would_round_stay_whole() {
+        let records = [r#"{"n":9007199254740993}"#, r#"{"n":0.5}"#];
+        assert_eq!(grown(&[("n", "int64")], 1, &records).1, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn more_columns_than_a_file_should_have_become_json() {
+        let text = format!("struct<{}>", (0..200).map(|n| format!("f{n}:int64")).collect::<Vec<_>>().join(","));
+        let mut columns: Vec<_> = (0..30).map(|n| Column::new(&format!("c{n}"), &text).unwrap()).collect();
+        columns.push(Column::new("small", "int64").unwrap());
+        trim(&mut columns);
+        assert!(leaves(&columns) <= LEAVES_MAX);
+        assert_eq!(columns.last().unwrap().data.to_string(), "int64");
+        assert!(columns.iter().any(|column| matches!(column.data.kind, Type::Struct(_))), "no more than needed");
+    }
+}
