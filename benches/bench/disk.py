@@ -1,0 +1,36 @@
+"""The disk alone: writes blocks one behind the other and syncs each; prints how long each fdatasync took, as JSON.
+
+Usage: disk.py FOLDER BLOCK_BYTES SECONDS. The file is allocated before, as a good log does.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+
+FILE_BYTES = 64 << 20
+
+
+def main(folder, block_bytes, seconds):
+    path = os.path.join(folder, "disk")
+    block = random.Random(1).randbytes(block_bytes)
+    file = os.open(path, os.O_CREAT | os.O_WRONLY)
+    os.posix_fallocate(file, 0, FILE_BYTES)
+    os.fsync(file)
+    took, at, began = [], 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        if at + block_bytes > FILE_BYTES:
+            at = 0
+        one = time.monotonic()
+        os.pwrite(file, block, at)
+        os.fdatasync(file)
+        took.append(time.monotonic() - one)
+        at += block_bytes
+    os.close(file)
+    os.unlink(path)
+    print(json.dumps([1000 * each for each in took]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
