@@ -76,7 +76,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--only", default="", help="only ways whose name contains this")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only ways whose name contains this")
+    parser.add_argument("--without", metavar="TEXT", help="no ways whose name contains this")
     options = parser.parse_args()
     options.mb = options.mb or (64 if options.quick else 256)
     if options.baseline and not options.quick:
@@ -91,7 +92,9 @@ def chosen(kind, options):
     return [
         way
         for way in WAYS
-        if options.only in way.name and (way.name in every or (kind == "clicks" and way.name in more))
+        if (way.name in every or (kind == "clicks" and way.name in more))
+        and options.only in way.name
+        and not (options.without and options.without in way.name)
     ]
 
 
