@@ -1,10 +1,10 @@
 """Says what was written, so that two outputs can be compared whatever the order of their rows; prints it as JSON.
 
-Usage: check.py parquet KIND FOLDER, or check.py lines FOLDER, or check.py lines FILE.ndjson
+Usage: check.py parquet KIND FOLDER, check.py json KIND FILE, or check.py lines FOLDER_OR_FILE
 
-Parquet: the number of rows, for each column the sum of the 64-bit hashes of its values, and the sum of the hashes of
-whole rows: a value that is wrong, missing, double or in another row changes one of them. Lines: their number and the
-sum of their hashes.
+Columns, as DuckDB reads them from Parquet or from the input: the number of rows, for each column the sum of the 64-bit
+hashes of its values, and the sum of the hashes of whole rows: a value that is wrong, missing, double or in another row
+changes one of them. Lines: their number and the sum of their hashes.
 """
 
 import gzip
@@ -16,20 +16,28 @@ from kinds import KINDS, duckdb_type
 
 
 def parquet(kind, folder):
+    return columns(kind, f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)")
+
+
+def json_lines(kind, path):
+    types = ", ".join(f"{name}: '{duckdb_type(of)}'" for name, of in KINDS[kind].items())
+    return columns(kind, f"read_json('{path}', format = 'newline_delimited', columns = {{{types}}})")
+
+
+def columns(kind, table):
     import duckdb
 
-    columns = {
+    values = {
         name: f'epoch_ms("{name}")' if of == "timestamp(ms)" else f'"{name}"::{duckdb_type(of)}'
         for name, of in KINDS[kind].items()
     }
-    sums = ", ".join(f"sum(hash({value})::HUGEINT) AS \"{name}\"" for name, value in columns.items())
+    sums = ", ".join(f"sum(hash({value})::HUGEINT) AS \"{name}\"" for name, value in values.items())
     db = duckdb.connect()
     db.execute("SET enable_progress_bar = false")
     rows = db.execute(
-        f"SELECT count(*), sum(hash({', '.join(columns.values())})::HUGEINT), {sums} "
-        f"FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = false)"
+        f"SELECT count(*), sum(hash({', '.join(values.values())})::HUGEINT), {sums} FROM {table}"
     ).fetchone()
-    return {"rows": rows[0], "row sum": str(rows[1]), **{name: str(sum) for name, sum in zip(columns, rows[2:])}}
+    return {"rows": rows[0], "row sum": str(rows[1]), **{name: str(sum) for name, sum in zip(values, rows[2:])}}
 
 
 def lines(path):
@@ -56,4 +64,5 @@ def opened(file):
 
 
 if __name__ == "__main__":
-    print(json.dumps(parquet(*sys.argv[2:]) if sys.argv[1] == "parquet" else lines(sys.argv[2])))
+    what, *rest = sys.argv[1:]
+    print(json.dumps({"parquet": parquet, "json": json_lines, "lines": lines}[what](*rest)))

@@ -1,12 +1,14 @@
-"""The machine, the day, and the versions of all that ran."""
+"""Prints the machine and the versions of all that runs, as JSON. Usage: machine.py FOLDER, of the measured disk."""
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -50,3 +52,7 @@ def versions():
 def first_line(*command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).partition("\n")[0] if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    print(json.dumps({"machine": machine(sys.argv[1]), "versions": versions()}))

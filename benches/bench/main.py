@@ -8,9 +8,8 @@ from pathlib import Path
 
 import report
 from kinds import KINDS
-from machine import machine, versions
 from process import HOME, Failed, script
-from works import PEERS, WAYS, acks, data
+from works import PEERS, WAYS, acks, data, lines
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
 RESULT = HOME / "result.json"
@@ -30,8 +29,7 @@ def main():
     (HOME / "log").write_bytes(b"")
     result = {
         "command": " ".join(["benches/run", *sys.argv[1:]]),
-        "machine": machine(HOME),
-        "versions": versions(),
+        **script("machine.py", HOME),
         "rounds": options.rounds,
         "best_of": options.quick,
         "kinds": {},
@@ -52,8 +50,6 @@ def main():
     result["targets"] = report.targets(result)
     RESULT.with_name("quick.json" if options.quick else "result.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{report.markdown(result)}\n")
-    for failure in result["failed"]:
-        print(f"bench: {failure}")
     ratios = {name: round(ratio, 3) for name, ratio in result["ratios"].items() if report.is_gated(name)}
     if options.baseline and not result["failed"]:
         BASELINE.write_text(json.dumps(ratios, indent=1) + "\n")
@@ -115,17 +111,20 @@ def measure(kind, options, result):
     ]
     if not ways:
         return
-    truth = {"lines": script("check.py", "lines", path, PYTHONHASHSEED="0")}
-    result["kinds"][kind] = {"bytes": path.stat().st_size, "records": truth["lines"]["rows"]}
-    runs = {}
+    truth = {}
+    result["kinds"][kind] = {"bytes": path.stat().st_size, "records": lines(path)}
+    runs = {work.name: [] for work in [*peers, *ways]}
     for number in range(options.rounds):
         for work in [*peers, *ways]:
+            if work.name not in runs:
+                continue
             try:
-                runs.setdefault(work.name, []).append(once(work, kind, path, options, truth if number == 0 else None))
+                run = once(work, kind, path, options, truth if number == 0 else None)
             except Failed as failure:
+                del runs[work.name]  # It has no figures then, and is not tried again.
                 result["failed"].append(f"{kind}: {work.name}: {failure}")
                 continue
-            run = runs[work.name][-1]
+            runs[work.name].append(run)
             cpu = run["cpu_s"] / path.stat().st_size * 1e9
             print(f"{number + 1}: {kind}: {work.name}: {cpu:.2f} CPU s/GB, {run['wall_s']:.1f} s", flush=True)
     for work in [*ways, *peers]:
@@ -137,20 +136,21 @@ def measure(kind, options, result):
 
 
 def once(work, kind, path, options, truth):
-    """One run; with a `truth`, what it wrote is compared, value by value, with that and with what the others wrote."""
+    """One run; with a `truth` (of this file; filled as needed), what it wrote is compared with it, value by value."""
     folder = HOME / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    run = work(kind, path, folder, 1 if options.quick else 10)
+    run = work(kind, path, folder, 3 if options.quick else 10)
     if truth is None:
         return run
     if work.format == "parquet":
-        said, wrote = "parquet", script("check.py", "parquet", kind, folder / "out")
+        read, wrote = ("json", kind, path), script("check.py", "parquet", kind, folder / "out")
     else:
-        said, wrote = "lines", script("check.py", "lines", folder / "out", PYTHONHASHSEED="0")
-    expected = truth.setdefault(said, wrote)  # Parquet: what the first peer wrote.
-    wrong = [name for name in expected if wrote[name] != expected[name]]
-    if wrong or wrote["rows"] != truth["lines"]["rows"]:
-        raise Failed(f"{wrote['rows']} rows of {truth['lines']['rows']}; columns that differ: {', '.join(wrong)}")
+        read, wrote = ("lines", path), script("check.py", "lines", folder / "out", PYTHONHASHSEED="0")
+    if read[0] not in truth:
+        truth[read[0]] = script("check.py", *read, PYTHONHASHSEED="0")
+    wrong = [name for name, sum in truth[read[0]].items() if wrote[name] != sum]
+    if wrong:
+        raise Failed(f"what was written is not what was read: {', '.join(wrong)}")
     return run
 
 
@@ -171,9 +171,8 @@ def in_memory(options, result):
     """Once, with much more data than fits into the budget: the peak memory with 10,000 prefixes."""
     (way,) = (way for way in WAYS if way.name == "file to parquet, 10000 prefixes")
     path = data("clicks", options.memory_mb, options.seed, HOME)
-    truth = {"lines": script("check.py", "lines", path, PYTHONHASHSEED="0")}
     try:
-        run = once(way, "clicks", path, options, truth)
+        run = once(way, "clicks", path, options, {})
         result["memory"] = {"way": way.name, **report.summary([run], path.stat().st_size, False)}
     except Failed as failure:
         result["failed"].append(f"{way.name}, {options.memory_mb} MB: {failure}")

@@ -62,9 +62,8 @@ def is_gated(name):
 
 
 def worse(now, then):
-    """The ratios that are much worse than in the baseline; one that is missing on either side counts as such."""
-    found = [(name, now.get(name, float("inf")), ratio) for name, ratio in then.items()]
-    found += [(name, ratio, 0.0) for name, ratio in now.items() if name not in then]
+    """The ratios that are much worse than in the baseline, or are not in it."""
+    found = [(name, ratio, then.get(name, 0.0)) for name, ratio in now.items()]
     return [(name, ratio, baseline) for name, ratio, baseline in found if ratio > WORSE * baseline]
 
 
@@ -107,23 +106,25 @@ def markdown(result):
     middle = "best" if result["best_of"] else "median"
     text = [
         f"`{result['command']}` on {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
-        f"Linux {machine['kernel']}, {machine['disk']}; {middle} of {result['rounds']} interleaved runs, peak memory the "
+        f"Linux {machine['kernel']}, {machine['disk']}, load average {machine['load_average']:.1f} before; {middle} of {result['rounds']} interleaved runs, peak memory the "
         f"worst. Data: {sizes}. Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}."
         + (f" Not there and not run: {', '.join(result['not_run'])}." if result["not_run"] else "")
     ]
     for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
         text += work_table(result, format, title)
     if result["acks"]:
-        text += ["", "| answers, each after its fsync | load | MB/s | p50 ms | p99 ms | disk p50 ms | p99 ms | p99 x disk |"]
-        text += ["| --- " * 8 + "|"]
+        text += ["", "| answers, each after its fsync | load | MB/s | p50 ms | p99 ms | disk syncs/s | p50 ms | p99 ms | p99 x disk |"]
+        text += ["| --- " * 9 + "|"]
     for each in result["acks"]:
         most, ratio = each["saturated"], result["ratios"][f"{each['way']}: p99 ack x disk"]
         text += [
             f"| {each['way']} | as much as it takes | {most['mb_per_s']:.0f} | {most['ack_p50_ms']:.1f} "
-            f"| {most['ack_p99_ms']:.1f} | | | |",
+            f"| {most['ack_p99_ms']:.1f} | | | | |",
             f"| {each['way']} | half of that | {each['mb_per_s']:.0f} | {each['ack_p50_ms']:.1f} | {each['ack_p99_ms']:.1f} "
-            f"| {each['disk_p50_ms']:.1f} | {each['disk_p99_ms']:.1f} | {ratio:.2f} |",
+            f"| {each['disk_per_s']:.0f} | {each['disk_p50_ms']:.1f} | {each['disk_p99_ms']:.1f} | {ratio:.2f} |",
         ]
+    if result["failed"]:
+        text += ["", "Failed, and so without figures:", "", *[f"- {failure}" for failure in result["failed"]]]
     if result["targets"] and not result["best_of"]:
         text += ["", "| target | at most | reached | |", "| --- | --- | --- | --- |"]
         for line in result["targets"]:
