@@ -31,13 +31,17 @@ def columns(kind, table):
         name: f'epoch_ms("{name}")' if of == "timestamp(ms)" else f'"{name}"::{duckdb_type(of)}'
         for name, of in KINDS[kind].items()
     }
-    sums = ", ".join(f"sum(hash({value})::HUGEINT) AS \"{name}\"" for name, value in values.items())
+    sums = ", ".join(f'sum(hash({value})::HUGEINT) AS "{name}"' for name, value in values.items())
     db = duckdb.connect()
     db.execute("SET enable_progress_bar = false")
     rows = db.execute(
         f"SELECT count(*), sum(hash({', '.join(values.values())})::HUGEINT), {sums} FROM {table}"
     ).fetchone()
-    return {"rows": rows[0], "row sum": str(rows[1]), **{name: str(sum) for name, sum in zip(values, rows[2:])}}
+    return {
+        "rows": rows[0],
+        "row sum": str(rows[1]),
+        **{name: str(of) for name, of in zip(values, rows[2:], strict=True)},
+    }
 
 
 def lines(path):

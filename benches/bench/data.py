@@ -50,7 +50,7 @@ STATUS = ["200", "204", "301", "404", "500", "503"]
 REGIONS = ["eu-central-1", "eu-west-1", "us-east-1", "ap-south-1"]
 WORDS = (
     "request order customer payment retry timeout upstream cache miss lookup failed completed queued accepted "
-    "for while after before from with connection pool exhausted session token refreshed \\\"primary\\\" shard replica "
+    'for while after before from with connection pool exhausted session token refreshed \\"primary\\" shard replica '
     "index rebuilt batch flushed rows items total exceeded limit deadline worker started stopped über"
 ).split()
 
@@ -111,7 +111,8 @@ def logs(rng, first, n):
     service = rng.integers(0, len(SERVICES), n)
     return [
         '{"timestamp":"', *time_text(rng, first, n, 3, 100), '","level":"', pick(LEVELS, level),
-        '","service":"', pick(SERVICES, service), '","host":"ip-10-0-', text(service), "-", text(rng.integers(2, 250, n)),
+        '","service":"', pick(SERVICES, service), '","host":"ip-10-0-', text(service), "-",
+        text(rng.integers(2, 250, n)),
         '","trace_id":"', hexes(rng, n, 16),
         '","message":"', pick(phrases, rng.integers(0, 2_000, n)), " id=", text(rng.integers(0, 10_000_000, n)),
         " ", pick(phrases, skewed(rng, n, 2_000, 2)), " took ", text(skewed(rng, n, 9_000, 4)), ' ms","stack":',
@@ -129,13 +130,15 @@ def logs(rng, first, n):
 def iot(rng, first, n):
     seq = first + numpy.arange(n)
     device = seq % 5_000
-    noise = rng.normal(0, 0.4, n)
+    ms = 1_793_491_200_000 + seq * 20 + rng.integers(0, 15, n)
+    temperature = device % 15 + 15 + rng.normal(0, 0.4, n)
     return [
-        '{"device":"dev-', text(10_000 + device), '","ts":', text(1_793_491_200_000 + seq * 20 + rng.integers(0, 15, n)),
-        ',"seq":', text(seq // 5_000), ',"temperature":', *decimal(((device % 15 + 15 + noise) * 100).astype("int64"), TWO_DIGITS),
+        '{"device":"dev-', text(10_000 + device), '","ts":', text(ms), ',"seq":', text(seq // 5_000),
+        ',"temperature":', *decimal((temperature * 100).astype("int64"), TWO_DIGITS),
         ',"humidity":', *decimal(rng.integers(2_000, 9_000, n), TWO_DIGITS),
         ',"voltage":', *decimal((3_300 + rng.normal(0, 20, n)).astype("int64"), THREE_DIGITS),
-        ',"rssi":-', text(rng.integers(40, 100, n)), ',"ok":', pick(BOOLS, (rng.random(n) < 0.99).astype("int8")), "}\n",
+        ',"rssi":-', text(rng.integers(40, 100, n)),
+        ',"ok":', pick(BOOLS, (rng.random(n) < 0.99).astype("int8")), "}\n",
     ]  # fmt: skip
 
 

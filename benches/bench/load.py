@@ -1,10 +1,10 @@
-"""Posts a file of NDJSON over 8 kept connections, 500 records a request, from one thread; prints what came of it as JSON.
+"""Posts a file of NDJSON over 8 kept connections, 500 records a request, from one thread; prints how it went, as JSON.
 
 Usage: load.py PORT STREAM FILE [MB_PER_S SECONDS]
 
 Without a rate each connection sends when its last request was answered, until the file has been sent once. With one,
-requests are due at fixed times, whatever the answers do, for so many seconds, from the file again and again; what is due
-waits for a free connection, and its latency counts from when it was due, so that a slow answer cannot hide others.
+requests are due at fixed times, whatever the answers do, for so many seconds, from the file again and again; what is
+due waits for a free connection, and its latency counts from when it was due, so that a slow answer cannot hide others.
 """
 
 import itertools
@@ -64,7 +64,9 @@ class Connection:
         head, end, body = self.answer.partition(b"\r\n\r\n")
         if not end:
             return None
-        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        length = next(
+            int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+        )
         return (int(head.split(b" ", 2)[1]), body) if len(body) >= length else None
 
 
@@ -119,7 +121,8 @@ def main(port, stream, path, mb_per_s=0.0, seconds=0.0):
     p50_ms, p99_ms = (1000 * float(numpy.percentile(latencies, q)) for q in (50, 99))
     print(json.dumps({
         "seconds": took, "records": records, "mb_per_s": sent_bytes / 1e6 / took, "requests": len(latencies),
-        "request_bytes": sent_bytes // len(latencies), "throttled": throttled, "ack_p50_ms": p50_ms, "ack_p99_ms": p99_ms,
+        "request_bytes": sent_bytes // len(latencies), "throttled": throttled,
+        "ack_p50_ms": p50_ms, "ack_p99_ms": p99_ms,
     }))  # fmt: skip
 
 

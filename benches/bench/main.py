@@ -1,4 +1,4 @@
-"""Runs the ways through hydrant and the peers in turn, checks that all wrote the same, and says what the ratios are. Use benches/run."""
+"""Runs the ways through hydrant and the peers in turn, checks what they wrote, and reports ratios. Use benches/run."""
 
 import argparse
 import json
@@ -64,8 +64,12 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/run", description="hydrant beside its peers, as ratios in one run")
-    parser.add_argument("--quick", action="store_true", help="a minute: fails if a ratio is much worse than the baseline")
-    parser.add_argument("--baseline", action="store_true", help="with --quick: the result becomes benches/baseline.json")
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute: fails if a ratio is much worse than the baseline"
+    )
+    parser.add_argument(
+        "--baseline", action="store_true", help="with --quick: the result becomes benches/baseline.json"
+    )
     parser.add_argument("--readme", action="store_true", help="only put the last full result into README.md")
     parser.add_argument("--mb", type=int, help="million bytes of each kind of data (256; quick 64)")
     parser.add_argument("--memory-mb", type=int, default=0, help="once more through 10,000 prefixes, with so much")
@@ -161,7 +165,9 @@ def at_half_load(way, options, result):
         return
     shutil.rmtree(HOME / "run", ignore_errors=True)
     try:
-        found = acks(way, "clicks", data("clicks", options.mb, options.seed, HOME), HOME / "run", most["mb_per_s"] / 2, LOAD_S)
+        found = acks(
+            way, "clicks", data("clicks", options.mb, options.seed, HOME), HOME / "run", most["mb_per_s"] / 2, LOAD_S
+        )
         result["acks"].append({"way": way.name, "saturated": most, **found})
     except Failed as failure:
         result["failed"].append(f"{way.name} at half load: {failure}")

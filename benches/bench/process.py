@@ -1,5 +1,9 @@
-"""Starts what is measured, and says what it cost. This process stays small: a child's peak RSS begins with its parent's."""
+"""Starts what is measured, and says what it cost.
 
+This process stays small, and so must all that it imports: a child's peak RSS begins with that of its parent.
+"""
+
+import atexit
 import json
 import os
 import re
@@ -13,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 HOME = HERE.parent.parent / "target" / "bench"
 WAIT_MAX_S = 900
+running = []
 
 
 class Failed(Exception):
@@ -20,9 +25,23 @@ class Failed(Exception):
 
 
 def start(command, **options):
-    """Starts a command; what it prints goes to target/bench/log, unless told otherwise."""
+    """Starts a command that does not outlive this process; it prints into target/bench/log, unless told otherwise."""
     with open(HOME / "log", "ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, **{"stdout": log, **options})
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, **{"stdout": log, **options})
+    running[:] = [each for each in running if each.returncode is None] + [process]
+    return process
+
+
+@atexit.register
+def stop():
+    """However this process ends, what it started does too; SIGTERM is made an ordinary end."""
+    for process in running:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def ended(process):
@@ -52,7 +71,7 @@ def script(name, *arguments, **environment):
 
 
 class Daemon:
-    """hydrant behind a free port, from its start to the end of `with`, which stops it; then `cost` says what it took."""
+    """hydrant behind a free port; `with` waits until it is ready, and stops it; then `cost` says what it took."""
 
     def __init__(self, command):
         self.port, self.admin = free_port(), free_port()

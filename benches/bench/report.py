@@ -13,13 +13,26 @@ REFERENCES = {
     "gzip": ["libdeflate", "gzip", "pigz"],
     "zstd": ["zstd"],
 }
-MIB = 1 << 20
+# What was to be reached: the words for it, the ratio at most, and its name among the ratios of a kind of data.
+RATIOS_TO_REACH = [
+    ("file to Parquet, CPU x DuckDB", 0.5, "file to parquet: CPU x DuckDB"),
+    ("file to Parquet, output x DuckDB", 1.03, "file to parquet: output x DuckDB"),
+    ("file to Parquet, wall x DuckDB on two threads", 0.6, "file to parquet: wall x DuckDB, 2 threads"),
+    ("HTTP, acked after fsync, to Parquet, CPU x DuckDB from a file", 0.75, "HTTP to parquet: CPU x DuckDB"),
+    ("file to gzip, CPU x libdeflate", 1.15, "file to gzip: CPU x libdeflate"),
+    ("file to gzip, output x libdeflate", 1.01, "file to gzip: output x libdeflate"),
+]
+ACKS_TO_REACH = 3.0
+MEMORY_TO_REACH_MIB = 512 + 64
 
 
 def summary(runs, size, best):
-    """One line for several runs: the median of each figure (the best one, for the gate), but the worst peak of memory."""
+    """One line for several runs: the median of each figure (for the gate the best), but the worst peak of memory."""
     middle = min if best else statistics.median
-    figure = lambda name: middle(run[name] for run in runs)
+
+    def figure(name):
+        return middle(run[name] for run in runs)
+
     result = {
         "bytes_in": size,
         "cpu_s_per_gb": figure("cpu_s") / size * 1e9,
@@ -74,21 +87,15 @@ def targets(result):
     def each_kind(name):
         return {key.partition(":")[0]: value for key, value in ratio.items() if key.partition(": ")[2] == name}
 
-    lines = [
-        ("file to Parquet, CPU x DuckDB", 0.5, each_kind("file to parquet: CPU x DuckDB")),
-        ("file to Parquet, output x DuckDB", 1.03, each_kind("file to parquet: output x DuckDB")),
-        ("file to Parquet, wall x DuckDB on two threads", 0.6, each_kind("file to parquet: wall x DuckDB, 2 threads")),
-        ("HTTP, acked after fsync, to Parquet, CPU x DuckDB from a file", 0.75, each_kind("HTTP to parquet: CPU x DuckDB")),
-        ("file to gzip, CPU x libdeflate", 1.15, each_kind("file to gzip: CPU x libdeflate")),
-        ("file to gzip, output x libdeflate", 1.01, each_kind("file to gzip: output x libdeflate")),
-        ("p99 ack at half load x the disk's own p99 fdatasync", 3.0,
+    lines = [(what, most, each_kind(name)) for what, most, name in RATIOS_TO_REACH] + [
+        ("p99 ack at half load x the disk's own p99 fdatasync", ACKS_TO_REACH,
          {each["way"]: ratio[f"{each['way']}: p99 ack x disk"] for each in result["acks"]}),
     ]  # fmt: skip
     memory = result.get("memory")
     if memory:
         gb = memory["bytes_in"] / 1e9
         name = f"peak MiB, 10,000 prefixes, {gb:.2g} GB in"
-        lines.append((name, 576, {"clicks": memory["rss_mb"]}))
+        lines.append((name, MEMORY_TO_REACH_MIB, {"clicks": memory["rss_mb"]}))
     return [
         {"what": what, "at_most": most, "reached": reached, "good": all(value <= most for value in reached.values())}
         for what, most, reached in lines
@@ -97,40 +104,33 @@ def targets(result):
 
 
 def markdown(result):
-    """The tables."""
-    machine, versions = result["machine"], result["versions"]
-    sizes = ", ".join(
+    """The tables, and above them where and how it was measured."""
+    text = [preamble(result)]
+    for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
+        text += work_table(result, format, title)
+    text += ack_table(result)
+    if result["failed"]:
+        text += ["", "Failed, and so without figures:", "", *[f"- {failure}" for failure in result["failed"]]]
+    if not result["best_of"]:
+        text += target_table(result)
+    return "\n".join(text)
+
+
+def preamble(result):
+    machine, middle = result["machine"], "best" if result["best_of"] else "median"
+    data = ", ".join(
         f"{kind} ({each['bytes'] / 1e6:.0f} MB, {each['bytes'] / each['records']:.0f} bytes a record)"
         for kind, each in result["kinds"].items()
     )
-    middle = "best" if result["best_of"] else "median"
-    text = [
-        f"`{result['command']}` on {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
-        f"Linux {machine['kernel']}, {machine['disk']}, load average {machine['load_average']:.1f} before; {middle} of {result['rounds']} interleaved runs, peak memory the "
-        f"worst. Data: {sizes}. Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}."
-        + (f" Not there and not run: {', '.join(result['not_run'])}." if result["not_run"] else "")
-    ]
-    for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
-        text += work_table(result, format, title)
-    if result["acks"]:
-        text += ["", "| answers, each after its fsync | load | MB/s | p50 ms | p99 ms | disk syncs/s | p50 ms | p99 ms | p99 x disk |"]
-        text += ["| --- " * 9 + "|"]
-    for each in result["acks"]:
-        most, ratio = each["saturated"], result["ratios"][f"{each['way']}: p99 ack x disk"]
-        text += [
-            f"| {each['way']} | as much as it takes | {most['mb_per_s']:.0f} | {most['ack_p50_ms']:.1f} "
-            f"| {most['ack_p99_ms']:.1f} | | | | |",
-            f"| {each['way']} | half of that | {each['mb_per_s']:.0f} | {each['ack_p50_ms']:.1f} | {each['ack_p99_ms']:.1f} "
-            f"| {each['disk_per_s']:.0f} | {each['disk_p50_ms']:.1f} | {each['disk_p99_ms']:.1f} | {ratio:.2f} |",
-        ]
-    if result["failed"]:
-        text += ["", "Failed, and so without figures:", "", *[f"- {failure}" for failure in result["failed"]]]
-    if result["targets"] and not result["best_of"]:
-        text += ["", "| target | at most | reached | |", "| --- | --- | --- | --- |"]
-        for line in result["targets"]:
-            reached = ", ".join(f"{name} {short(value)}" for name, value in line["reached"].items())
-            text.append(f"| {line['what']} | {short(line['at_most'])} | {reached} | {'yes' if line['good'] else 'no'} |")
-    return "\n".join(text)
+    return "\n".join([
+        f"`{result['command']}`, {machine['date']}: {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['memory_gb']} GB, Linux {machine['kernel']},",
+        f"{machine['disk']}, load average before it {machine['load_average']:.1f}. The {middle} of {result['rounds']} "
+        f"interleaved runs; peak memory is the worst.",
+        f"Data: {data}.",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in result['versions'].items())}.",
+        *[f"{name} is not there and was not run." for name in result["not_run"]],
+    ])  # fmt: skip
 
 
 def work_table(result, format, title):
@@ -139,7 +139,7 @@ def work_table(result, format, title):
         return []
     present = {each["work"] for each in works}
     references = [name for name in REFERENCES[format] if name in present]
-    head = [title, "CPU s/GB", *[f"x {name}" for name in references], "MB/s", "peak MB", "output MB",
+    head = [title, "CPU s/GB", *[f"x {name}" for name in references], "MB/s", "peak MiB", "output MB",
             f"x {references[0]}", "objects"]  # fmt: skip
     table = ["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for each in works:
@@ -150,6 +150,31 @@ def work_table(result, format, title):
         cells += [f"{each['mb_per_s']:.0f}", f"{each['rss_mb']:.0f}", f"{each['bytes'] / 1e6:.1f}"]
         cells += [times(each["bytes"], of, references[0], "bytes"), f"{each['objects']:.0f}"]
         table.append(f"| {' | '.join(cells)} |")
+    return table
+
+
+def ack_table(result):
+    if not result["acks"]:
+        return []
+    head = ["answers, each after its fsync", "load", "MB/s", "p50 ms", "p99 ms", "disk syncs/s", "p50 ms", "p99 ms"]
+    table = ["", f"| {' | '.join(head)} | p99 x disk |", "| --- " * 9 + "|"]
+    for each in result["acks"]:
+        most, ratio = each["saturated"], result["ratios"][f"{each['way']}: p99 ack x disk"]
+        for load, now, disk in [
+            ("as much as it takes", most, " | | |"),
+            ("half of that", each, f"{each['disk_per_s']:.0f} | {each['disk_p50_ms']:.1f} | {each['disk_p99_ms']:.1f} "
+                                   f"| {ratio:.2f}"),
+        ]:  # fmt: skip
+            figures = f"{now['mb_per_s']:.0f} | {now['ack_p50_ms']:.1f} | {now['ack_p99_ms']:.1f}"
+            table.append(f"| {each['way']} | {load} | {figures} | {disk} |")
+    return table
+
+
+def target_table(result):
+    table = ["", "| target | at most | reached | |", "| --- | --- | --- | --- |"]
+    for line in result["targets"]:
+        reached = ", ".join(f"{name} {short(value)}" for name, value in line["reached"].items())
+        table.append(f"| {line['what']} | {short(line['at_most'])} | {reached} | {'yes' if line['good'] else 'no'} |")
     return table
 
 

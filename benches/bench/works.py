@@ -1,4 +1,4 @@
-"""What hydrant does while it is measured: from a file or from HTTP, to Parquet or compressed lines, with few or many prefixes."""
+"""What is measured: hydrant, from a file or HTTP to Parquet or lines, with few or many prefixes; and its peers."""
 
 import os
 import sys
