@@ -103,11 +103,11 @@ def targets(result):
     ]
 
 
-def markdown(result):
-    """The tables, and above them where and how it was measured."""
+def markdown(result, brief=False):
+    """The tables, and above them where and how it was measured; `brief`: of the peers only the first has lines."""
     text = [preamble(result)]
     for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
-        text += work_table(result, format, title)
+        text += work_table(result, format, title, brief)
     text += ack_table(result)
     if result["failed"]:
         text += ["", "Failed, and so without figures:", "", *[f"- {failure}" for failure in result["failed"]]]
@@ -133,7 +133,7 @@ def preamble(result):
     ])  # fmt: skip
 
 
-def work_table(result, format, title):
+def work_table(result, format, title, brief):
     works = [each for each in result["works"] if each["format"] == format]
     if not works:
         return []
@@ -143,6 +143,8 @@ def work_table(result, format, title):
             f"x {references[0]}", "objects"]  # fmt: skip
     table = ["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for each in works:
+        if brief and not each["ours"] and each["work"] != references[0]:
+            continue
         of = {other["work"]: other for other in works if other["kind"] == each["kind"]}
         cells = [f"{each['kind']}: {each['work'] if not each['ours'] else '**' + each['work'] + '**'}"]
         cells.append(f"{each['cpu_s_per_gb']:.2f}")
@@ -192,4 +194,4 @@ def into_readme(result):
     found = re.search(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", text, re.DOTALL)
     if not found:
         raise SystemExit(f"bench: {README} has no place for the result")
-    README.write_text(f"{text[: found.start()]}{BEGIN}\n{markdown(result)}\n{END}{text[found.end() :]}")
+    README.write_text(f"{text[: found.start()]}{BEGIN}\n\n{markdown(result, brief=True)}\n\n{END}{text[found.end() :]}")
