@@ -105,11 +105,10 @@ async fn post(doors: &Doors, head: &Parts, body: Incoming) -> Result<usize, Refu
     let body = body::read(body, head.headers.contains_key("expect"), doors.limits(), &mut held).await?;
     let arrival_ms = doors.clock.now_ms();
     let (records, once) = on_cpu(body.len(), || {
-        let hash = (proof.is_signed() || call.is_some()).then(|| once::sha256(&body));
-        if let (Proof::Signed(claim, key), Some(hash)) = (&proof, &hash) {
-            claim.verify(head, key, hash)?;
+        if let Proof::Signed(claim, key) = &proof {
+            claim.verify(head, key, &body)?;
         }
-        let once = call.zip(hash).map(|(call, hash)| once::once_key(caller.id(), call, head.uri.path(), &hash));
+        let once = call.map(|call| once::once_key(caller.id(), call, head.uri.path(), &once::body_hash(&body)));
         let data = body::inflate(body, encoding, doors.limits(), &mut held)?;
         let spans = kind.split(&data)?;
         let append_bytes = spans.iter().map(|span| (span.end - span.start) as usize + 4).sum::<usize>();
@@ -253,10 +252,6 @@ impl<'a> Proof<'a> {
             Proof::NotNeeded => Caller(None),
             Proof::Signed(_, key) | Proof::Secret(key) => Caller(Some(key)),
         }
-    }
-
-    fn is_signed(&self) -> bool {
-        matches!(self, Proof::Signed(..))
     }
 }
 

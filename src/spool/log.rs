@@ -13,6 +13,7 @@ use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::position::Shard;
 use crate::spool::damage::{Damage, move_away};
+use crate::spool::recent::{Extent, Recent};
 use crate::spool::segment::Segment;
 use crate::spool::{OnCorruption, Stats};
 
@@ -52,6 +53,7 @@ pub struct Log {
     segments: Mutex<VecDeque<Arc<Segment>>>,
     /// Per reader: all below this number may go.
     readers: Mutex<BTreeMap<String, u64>>,
+    recent: Mutex<Recent>,
     gaps: Mutex<Vec<(u64, u64)>>,
     trimming: Mutex<()>,
 }
@@ -84,6 +86,7 @@ impl Log {
             once_floor: AtomicU64::new(0),
             segments: Mutex::new(segments.into()),
             readers: Mutex::default(),
+            recent: Mutex::default(),
             gaps: Mutex::new(gaps),
             trimming: Mutex::default(),
         }
@@ -112,6 +115,17 @@ impl Log {
         tail.durable = durable;
         drop(tail);
         self.grown.notify_waiters();
+    }
+
+    /// Keeps a durable group in memory for the readers.
+    pub fn keep(&self, extent: Extent) {
+        let readers = lock(&self.readers).len();
+        lock(&self.recent).keep(extent, readers);
+    }
+
+    /// The group with record `number`, if it is still in memory.
+    pub fn take(&self, number: u64) -> Option<Extent> {
+        lock(&self.recent).take(number)
     }
 
     /// The stream stops for good; the first reason stays.

@@ -18,6 +18,7 @@ mod log;
 mod once;
 mod prepare;
 mod reader;
+mod recent;
 mod recover;
 mod segment;
 mod writer;

@@ -1,13 +1,15 @@
 //! A segment created in advance: zeros on the disk, so that writing a group over them is one disk operation.
+//!
+//! The zeros go past the page cache: it would only hold them until they are overwritten.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cpu::off_async;
-use crate::disk::{Disk, DiskFile, remove_if_there};
+use crate::disk::{Blocks, Disk, DiskFile, remove_if_there};
 
-/// Bytes written and made durable at once: small, so that a group commit next to it hardly waits.
+/// Bytes written at once: small, so that a group commit next to it hardly waits.
 const STEP_BYTES: usize = 1 << 20;
 
 /// The name until a segment gets its own; removed at start like every `tmp-*`.
@@ -44,13 +46,15 @@ async fn zero(
             return Err(io::ErrorKind::StorageFull.into());
         }
         remove_if_there(disk, path)?;
-        disk.create(path)
+        disk.create(path)?;
+        disk.open_uncached(path)
     })?;
-    let zeros = vec![0; STEP_BYTES];
+    let zeros = Blocks::zeroed(STEP_BYTES);
     for at in (0..bytes).step_by(STEP_BYTES) {
         let step = (bytes - at).min(STEP_BYTES as u64) as usize;
-        off_async(|| file.write_durably_at(&zeros[..step], at))?;
+        off_async(|| file.write_at(&zeros[..step], at))?;
         tokio::task::yield_now().await;
     }
+    off_async(|| file.sync())?;
     Ok(file)
 }
