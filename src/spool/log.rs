@@ -123,8 +123,11 @@ impl Log {
         lock(&self.recent).keep(extent, readers);
     }
 
-    /// The group with record `number`, if it is still in memory.
+    /// The group with record `number`, if it is still in memory and not released.
     pub fn take(&self, number: u64) -> Option<Extent> {
+        if number < self.oldest() {
+            return None;
+        }
         lock(&self.recent).take(number)
     }
 
