@@ -175,6 +175,10 @@ impl SpoolReader {
             damaged = Some(place.at);
             place.go_behind(&*file, self.position, end).map_err(unreadable)?;
         }
+        if self.log.oldest() > self.position {
+            // No damage: the file was released, and is written again.
+            return Err(self.gone());
+        }
         let offset = damaged.unwrap_or(place.at);
         let damage = Damage { file: path, offset, start: self.position, end: place.number, what: "damaged frame" };
         self.log.settle(&damage)?;
