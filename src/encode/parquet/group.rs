@@ -42,11 +42,18 @@ pub struct Group {
 
 struct Leaf {
     writer: ArrowColumnWriter,
-    /// Bytes of the pages that are complete.
-    paged: Arc<AtomicU64>,
+    paged: Arc<Paged>,
     /// What the leaf cost so far: the costly ones begin first, so that cores end together.
     cost: Duration,
-    context_bytes: usize,
+    /// Bytes of its compressor, for pages of the largest kind.
+    context_bytes: u64,
+}
+
+/// The pages of a leaf that are complete.
+#[derive(Debug, Default)]
+struct Paged {
+    bytes: AtomicU64,
+    largest_bytes: AtomicU64,
 }
 
 /// The rows to write, and in which order.
@@ -88,7 +95,7 @@ enum Values {
 impl Group {
     /// An empty row group of this file.
     pub fn open(file: &SerializedFileWriter<Pipe>, layout: &Layout) -> io::Result<Group> {
-        let paged: Vec<Arc<AtomicU64>> = layout.leaves.iter().map(|_| Arc::default()).collect();
+        let paged: Vec<Arc<Paged>> = layout.leaves.iter().map(|_| Arc::default()).collect();
         let factory = ArrowRowGroupWriterFactory::new(file, layout.arrow.clone())
             .with_page_store_factory(Arc::new(CountedPages(paged.clone())));
         let writers = factory.create_column_writers(file.flushed_row_groups().len()).map_err(io::Error::other)?;
@@ -138,7 +145,8 @@ impl Group {
     /// Bytes of it if it ended now.
     pub fn size(&self, learned: &Learned) -> u64 {
         let size = |(index, leaf): (usize, &Leaf)| {
-            let (all, paged) = (leaf.writer.get_estimated_total_bytes() as u64, leaf.paged.load(Ordering::Relaxed));
+            let (all, paged) =
+                (leaf.writer.get_estimated_total_bytes() as u64, leaf.paged.bytes.load(Ordering::Relaxed));
             paged + learned.compressed(index, all.saturating_sub(paged))
         };
         self.leaves.iter().enumerate().map(size).sum()
@@ -146,12 +154,12 @@ impl Group {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.leaves.iter().map(|leaf| leaf.writer.memory_size() + leaf.context_bytes).sum()
+        self.leaves.iter().map(|leaf| leaf.writer.memory_size() + leaf.compressor_memory()).sum()
     }
 
     /// Bytes of the pages that are complete.
     pub fn paged_bytes(&self) -> u64 {
-        self.leaves.iter().map(|leaf| leaf.paged.load(Ordering::Relaxed)).sum()
+        self.leaves.iter().map(|leaf| leaf.paged.bytes.load(Ordering::Relaxed)).sum()
     }
 
     /// Ends the row group and writes it out.
@@ -184,6 +192,14 @@ impl Group {
 }
 
 impl Leaf {
+    /// Bytes that the compressor keeps between pages; it grows with them, and has none before the first.
+    fn compressor_memory(&self) -> usize {
+        match self.paged.largest_bytes.load(Ordering::Relaxed) {
+            0 => 0,
+            largest => self.context_bytes.min((200 << 10) + 8 * largest) as usize,
+        }
+    }
+
     fn write(&mut self, layout: &Layout, rows: &Rows, values: Values) -> io::Result<()> {
         let mut write = |leaf: &ArrowLeafColumn| self.writer.write(leaf).map_err(io::Error::other);
         match values {
@@ -206,7 +222,7 @@ fn share<T: Send>(items: Vec<T>, json_bytes: u64, work: impl Fn(T) + Sync) {
 
 /// Pages in memory, counted.
 #[derive(Debug)]
-struct CountedPages(Vec<Arc<AtomicU64>>);
+struct CountedPages(Vec<Arc<Paged>>);
 
 impl PageStoreFactory for CountedPages {
     fn create(&self, args: &PageStoreArgs<'_>) -> ParquetResult<Box<dyn PageStore>> {
@@ -217,12 +233,13 @@ impl PageStoreFactory for CountedPages {
 
 struct CountedStore {
     pages: InMemoryPageStore,
-    paged: Arc<AtomicU64>,
+    paged: Arc<Paged>,
 }
 
 impl PageStore for CountedStore {
     fn put(&mut self, page: Bytes) -> ParquetResult<PageKey> {
-        self.paged.fetch_add(page.len() as u64, Ordering::Relaxed);
+        self.paged.bytes.fetch_add(page.len() as u64, Ordering::Relaxed);
+        self.paged.largest_bytes.fetch_max(page.len() as u64, Ordering::Relaxed);
         self.pages.put(page)
     }
 
@@ -235,9 +252,9 @@ impl PageStore for CountedStore {
     }
 }
 
-/// What a compressor keeps between pages, which the writers do not count: for zstd the tables of its levels and the
-/// sequences of a block (`ZSTD_estimateCCtxSize` for pages of 1 MiB), for zlib its window and tables.
-fn context_bytes(codec: Codec) -> usize {
+/// What a compressor keeps between pages at most, which the writers do not count: for zstd the tables of its level and
+/// the sequences of a block, at pages of 1 MiB; for zlib its window and tables.
+fn context_bytes(codec: Codec) -> u64 {
     match codec {
         Codec::ZSTD(level) => match level.compression_level() {
             ..=1 => 500 << 10,
