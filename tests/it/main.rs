@@ -7,6 +7,7 @@ mod file_house;
 mod file_rotation;
 mod file_source;
 mod folder;
+mod fuzz_corpus;
 mod model;
 mod parquet;
 mod receive;
