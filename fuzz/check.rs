@@ -453,12 +453,18 @@ impl Reader<'_> {
             '-' | '0'..='9' => self.number()?,
             '[' if depth < json::DEPTH_MAX => {
                 let mut values = Vec::new();
-                self.members(']', |reader| Some(values.push(reader.value(depth + 1)?)))?;
+                self.members(']', |reader| {
+                    values.push(reader.value(depth + 1)?);
+                    Some(())
+                })?;
                 Json::Array(values)
             }
             '{' if depth < json::DEPTH_MAX => {
                 let mut members = Vec::new();
-                self.members('}', |reader| Some(members.push(reader.member(depth + 1)?)))?;
+                self.members('}', |reader| {
+                    members.push(reader.member(depth + 1)?);
+                    Some(())
+                })?;
                 Json::Object(members)
             }
             _ => return None,
