@@ -97,20 +97,12 @@ fn encode(format: &dyn Format, batch: &Batch) -> usize {
     out.len()
 }
 
-/// The CPU time of the quickest of some rounds: what the machine can do when nobody disturbs it.
+/// The shortest of some rounds: what the machine can do when nobody disturbs it.
 fn best(mut work: impl FnMut()) -> Duration {
-    let began = Instant::now();
     let round = |_| {
-        let start = thread_time(began);
+        let start = Instant::now();
         work();
-        thread_time(began) - start
+        start.elapsed()
     };
     (0..ROUNDS).map(round).min().unwrap_or_default()
-}
-
-/// What this thread has used of a core, or on systems that do not say, the time since the bench `began`.
-fn thread_time(began: Instant) -> Duration {
-    let used = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanos = used.ok().and_then(|text| text.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| began.elapsed(), Duration::from_nanos)
 }

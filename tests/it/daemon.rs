@@ -273,7 +273,7 @@ fn bad_records_are_set_aside_byte_for_byte_and_the_good_ones_delivered() {
     let (parse, data) = ("DataFormatConversion.ParseError", "DataFormatConversion.MalformedData");
     let bad: [(&[u8], &str, &str); 7] = [
         (b"{\"id\":", parse, "malformed JSON at byte 6: expected a value, found the end of the record"),
-        (b"\xff\xfe", parse, "malformed JSON at byte 0: expected UTF-8, found byte 0xff"),
+        (b"\xff\xfe", parse, "malformed JSON at byte 0: expected an object, found byte 0xff"),
         (b"{\"name\":\"\xff\"}", parse, "malformed JSON at byte 9: expected UTF-8, found byte 0xff"),
         (&deep, parse, "malformed JSON at byte 0: expected an object, found `[`"),
         (

@@ -9,6 +9,7 @@ mod file_rotation;
 mod file_source;
 mod folder;
 mod formats;
+mod fuzz_corpus;
 mod model;
 mod parquet;
 mod parquet_choices;

@@ -14,11 +14,13 @@
 
 mod cells;
 mod column;
+mod dictionary;
 mod flaw;
 mod keys;
 mod number;
 mod scan;
 mod time;
+mod usual;
 mod value;
 mod whole;
 mod wide;

@@ -401,7 +401,7 @@ mod tests {
             for len in 0..40 {
                 for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
                     for filler in [b'a', b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff] {
-                        let mut bytes = vec![filler; 64];
+                        let mut bytes = [filler; 64];
                         bytes[..start].fill(b'"');
                         bytes[start + len] = special;
                         let expected = (start + len, len == 0 || filler.is_ascii());
