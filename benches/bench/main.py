@@ -12,7 +12,7 @@ from process import HOME, Failed, script
 from works import PEERS, WAYS, acks, data, lines
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
-RESULT = HOME / "result.json"
+RESULT = HOME / "result.json"  # Of a full run; quick.json and part.json lie beside it.
 # Ways that are gone with every kind of data; the others with clicks alone.
 EVERY = ["file to parquet", "HTTP to parquet", "file to gzip"]
 QUICK_EVERY = ["file to parquet"]
@@ -48,7 +48,9 @@ def main():
     shutil.rmtree(HOME / "run", ignore_errors=True)
     result["ratios"] = report.ratios(result)
     result["targets"] = report.targets(result)
-    RESULT.with_name("quick.json" if options.quick else "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    part = options.only or options.without or len(options.kinds) < len(KINDS)
+    into = RESULT.with_name("quick.json" if options.quick else "part.json" if part else RESULT.name)
+    into.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{report.markdown(result)}\n")
     ratios = {name: round(ratio, 3) for name, ratio in result["ratios"].items() if report.is_gated(name)}
     if options.baseline and not result["failed"]:
