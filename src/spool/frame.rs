@@ -133,7 +133,7 @@ impl Frame {
             spans.truncate(kept);
             return None;
         }
-        Some(self.first.max(from)..self.end())
+        Some(from.clamp(self.first, self.end())..self.end())
     }
 }
 

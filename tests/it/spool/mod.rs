@@ -298,6 +298,20 @@ async fn a_reader_opens_in_mid_frame_reads_huge_frames_whole_and_ends() {
 }
 
 #[tokio::test]
+async fn a_reader_that_begins_within_a_group_in_memory_gets_the_rest_of_it() {
+    let stream = open(&MemDisk::new()).await;
+    drop(reader(&stream, "keeps", None).await);
+    let calls = [&["a", "b"][..], &["c", "d"], &["e"]].map(async |payloads| append(&stream, payloads).await.unwrap());
+    join_all(calls).await;
+    assert_eq!(stream.stats().group_commits, 1, "three frames in one group");
+    let expected = numbered(&["a", "b", "c", "d", "e"]);
+    for from in [4, 3, 2, 1, 0] {
+        stream.source("keeps").release(stream.shard(), &Position::from(0)).await.unwrap();
+        assert_eq!(rest(&mut *reader(&stream, "keeps", Some(from)).await).await, expected[from as usize..]);
+    }
+}
+
+#[tokio::test]
 async fn a_busy_stream_rolls_into_segments_made_in_advance_and_loses_nothing() {
     let disk = MemDisk::new();
     let stream = open_with(&disk, &Options { segment_bytes: 16 << 10, ..options() }).await;
