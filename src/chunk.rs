@@ -26,7 +26,7 @@ use crate::metrics::PipelineMetrics;
 use crate::naming::{ErrorPrefix, ObjectName, Prefix, Scratch};
 use crate::outbox::{Draft, DraftObject, Named, Outbox, Sealed};
 use crate::position::{Position, Shard, ShardRange};
-use crate::record::Batch;
+use crate::record::{Batch, BatchBuilder};
 use crate::rejected;
 use crate::transform::{Rejected, Transformed};
 
@@ -237,19 +237,34 @@ impl Chunk {
 
     /// Encodes rows, and answers whether the object has reached its size.
     fn encode_rows(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<bool> {
+        let mut rejected = self.encode_once(at, batch, rows)?;
+        if !rejected.is_empty() && self.recipe.format.learn(&Batch::default())? {
+            // They have taught the format something: a new object may take them.
+            for hot in self.hot.clone() {
+                self.close(hot)?;
+            }
+            let mut again = BatchBuilder::default();
+            rejected.iter().for_each(|rejected| again.push(&rejected.payload, rejected.arrival_ms));
+            let rows: Vec<u32> = (0..again.len() as u32).collect();
+            rejected = self.encode_once(at, &again.finish(), &rows)?;
+        }
+        for rejected in rejected {
+            self.reject(&rejected)?;
+        }
+        let size = self.open[at].making.as_ref().map_or(0, |making| making.encoder.size());
+        Ok(size >= self.recipe.limits.size_bytes)
+    }
+
+    fn encode_once(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<Vec<Rejected>> {
         if !self.hot.contains(&at) {
             self.hot.push(at);
         }
         let making = self.open[at].making(&mut self.draft, &*self.recipe.format);
         let rejected = making.push(batch, rows, &mut self.draft)?;
-        let size = making.encoder.size();
         if making.raw_bytes >= RATIO_RAW_BYTES_MIN {
-            self.ratio.learn(making.raw_bytes, size);
+            self.ratio.learn(making.raw_bytes, making.encoder.size());
         }
-        for rejected in rejected {
-            self.reject(&rejected)?;
-        }
-        Ok(size >= self.recipe.limits.size_bytes)
+        Ok(rejected)
     }
 
     /// Encodes what is parked for an object, in steps, so that none grows far beyond its size.
