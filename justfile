@@ -24,9 +24,9 @@ kill N="30":
 services *NAMES:
     tests/services/run {{NAMES}}
 
-# Measure the way against DuckDB, with MB of input
-bench MB="256":
-    benches/run {{MB}}
+# Measure all ways beside their peers (`just bench --help`), or whether a ratio got much worse: `just bench --quick`
+bench *ARGS:
+    benches/run {{ARGS}}
 
 # Check licences, bans and sources of all dependencies (needs cargo-deny)
 deny:

@@ -53,6 +53,16 @@ pub fn spread<T: Send>(
     });
 }
 
+/// How many cores are idle now, beside the one that asks.
+pub fn idle_cores() -> usize {
+    cores().saturating_sub(BUSY.load(Ordering::Relaxed).max(1))
+}
+
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
+}
+
 /// A thread at work, counted for as long as this lives.
 struct Busy;
 
@@ -63,9 +73,7 @@ impl Busy {
     }
 
     fn on_an_idle_core() -> Option<Busy> {
-        static CORES: OnceLock<usize> = OnceLock::new();
-        let cores = *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from));
-        let idle = |busy: usize| (busy.max(1) < cores).then_some(busy + 1);
+        let idle = |busy: usize| (busy.max(1) < cores()).then_some(busy + 1);
         BUSY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, idle).ok().map(|_| Busy)
     }
 }

@@ -7,9 +7,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// The operations with durable effect, and what is needed to read back.
 pub trait Disk: Send + Sync {
@@ -18,6 +23,13 @@ pub trait Disk: Send + Sync {
 
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file so that whole blocks ([`Blocks`], at multiples of [`BLOCK_BYTES`]) pass between it and the
+    /// memory without a copy in the page cache, where the file system can do that. All else works as ever, and every other
+    /// handle sees the same bytes.
+    fn open_uncached(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
 
     /// Renames, replacing what is there; durable only after `sync_dir`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -63,6 +75,63 @@ pub trait DiskFile: Send + Sync {
     /// Whether it has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
+    }
+}
+
+/// What a disk reads and writes as a whole, in bytes: a page, and the largest sector of common disks.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Bytes that begin at a multiple of [`BLOCK_BYTES`] in memory, as a disk wants them that goes past the page cache.
+#[derive(Debug)]
+pub struct Blocks {
+    /// Must not grow beyond its capacity: it would begin elsewhere, and be copied as any other bytes.
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Blocks {
+    /// Nothing, with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Blocks {
+        let mut bytes = Vec::<u8>::with_capacity(capacity + BLOCK_BYTES);
+        let start = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        bytes.resize(start, 0);
+        Blocks { bytes, start }
+    }
+
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Blocks {
+        let mut blocks = Blocks::with_capacity(len);
+        blocks.pad(len);
+        blocks
+    }
+
+    /// To append to: what is in front of the bytes is none of them.
+    pub fn end_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Appends so many zeros.
+    pub fn pad(&mut self, zeros: usize) {
+        self.bytes.resize(self.bytes.len() + zeros, 0);
+    }
+
+    /// The bytes as they can be shared.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from(self.bytes).slice(self.start..)
+    }
+}
+
+impl Deref for Blocks {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl DerefMut for Blocks {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
     }
 }
 
@@ -132,11 +201,20 @@ pub struct RealDisk;
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, uncached: None }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(RealFile { file, uncached: None }))
+    }
+
+    fn open_uncached(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let direct = OFlags::DIRECT.bits() as i32;
+        // Some file systems do not know the flag.
+        let uncached = OpenOptions::new().read(true).write(true).custom_flags(direct).open(path).ok();
+        Ok(Arc::new(RealFile { file, uncached }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -174,47 +252,99 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// The same file, past the page cache.
+    uncached: Option<File>,
+}
+
+impl RealFile {
+    /// The way for these bytes: past the page cache if they are whole blocks. It may still refuse them (EINVAL), as a disk
+    /// with larger blocks does, and has done nothing then.
+    fn way(&self, bytes: &[u8], offset: u64) -> &File {
+        let whole = [bytes.as_ptr().addr(), bytes.len(), offset as usize].iter().all(|n| n.is_multiple_of(BLOCK_BYTES));
+        self.uncached.as_ref().filter(|_| whole).unwrap_or(&self.file)
+    }
+
+    fn is_refused(&self, way: &File, error: Errno) -> bool {
+        error == Errno::INVAL && !std::ptr::eq(way, &self.file)
+    }
+
+    fn write(&self, mut bytes: &[u8], mut offset: u64, flags: ReadWriteFlags) -> io::Result<()> {
+        let mut way = self.way(bytes, offset);
+        while !bytes.is_empty() {
+            match rustix::io::pwritev2(way, &[io::IoSlice::new(bytes)], offset, flags) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    offset += written as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) if self.is_refused(way, error) => way = &self.file,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut read = 0;
+        let mut way = self.way(buffer, offset);
         while read < buffer.len() {
-            match self.0.read_at(&mut buffer[read..], offset + read as u64) {
+            match rustix::io::pread(way, &mut buffer[read..], offset + read as u64) {
                 Ok(0) => break,
-                Ok(n) => read += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(error) if self.is_refused(way, error) => way = &self.file,
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(read)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.write(bytes, offset, ReadWriteFlags::empty())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
-    fn write_durably_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let slices = [io::IoSlice::new(bytes)];
-            match rustix::io::pwritev2(&self.0, &slices, offset, rustix::io::ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    bytes = &bytes[written..];
-                    offset += written as u64;
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+    fn write_durably_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write(bytes, offset, ReadWriteFlags::DSYNC)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_blocks_and_odd_pieces_meet_in_one_file_whichever_way_they_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        RealDisk.create(&path).unwrap();
+        let (uncached, plain) = (RealDisk.open_uncached(&path).unwrap(), RealDisk.open(&path).unwrap());
+        let mut blocks = Blocks::zeroed(3 * BLOCK_BYTES);
+        assert!(blocks.as_ptr().addr().is_multiple_of(BLOCK_BYTES));
+        blocks.fill(b'b');
+        uncached.write_at(&blocks, 0).unwrap();
+        plain.write_durably_at(b"odd", 4095).unwrap();
+        uncached.write_durably_at(&blocks[..BLOCK_BYTES], 2 * BLOCK_BYTES as u64).unwrap();
+        uncached.write_durably_at(b"end", 3 * BLOCK_BYTES as u64).unwrap();
+        let expected = [&[b'b'; 4095][..], b"odd", &[b'b'; 2 * BLOCK_BYTES - 2], b"end"].concat();
+        for file in [&uncached, &plain] {
+            let mut all = Blocks::zeroed(4 * BLOCK_BYTES);
+            let read = file.read_at(&mut all, 0).unwrap();
+            assert_eq!(all.freeze().slice(..read), expected);
+            let mut piece = [0; 5];
+            assert_eq!((file.read_at(&mut piece, 4094).unwrap(), &piece), (5, b"boddb"));
+        }
     }
 }

@@ -165,22 +165,18 @@ fn way(source: &Source, format: &encode::Options, sink: &crate::sink::Options, t
         Source::Http(from) => format!("http {}", tree.as_written(&["source", "http", "stream"], &from.stream)),
         Source::Stdin(_) => "stdin".to_owned(),
     };
-    let format = match format {
-        encode::Options::Lines(_) => "lines",
-        encode::Options::Parquet(_) => "parquet",
-    };
+    let format = format.word();
     format!("{source} -> {format} -> {}", tree.as_written(&["sink", "object_store", "url"], &sink.url))
 }
 
 fn firehose_compression(format: &encode::Options) -> &'static str {
     use encode::compress::Compression;
-    let encode::Options::Lines(lines) = format else { return "UNCOMPRESSED" };
-    match lines.compression {
-        Compression::Gzip(_) => "GZIP",
-        Compression::Snappy => "Snappy",
-        Compression::HadoopSnappy => "HADOOP_SNAPPY",
+    match format.compression() {
+        Some(Compression::Gzip(_)) => "GZIP",
+        Some(Compression::Snappy) => "Snappy",
+        Some(Compression::HadoopSnappy) => "HADOOP_SNAPPY",
         // Firehose has no word for zstd.
-        Compression::None | Compression::Zstd(_) => "UNCOMPRESSED",
+        None | Some(Compression::None | Compression::Zstd(_)) => "UNCOMPRESSED",
     }
 }
 

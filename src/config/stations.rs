@@ -128,17 +128,14 @@ fn without_secrets(message: &str, options: &sink::Options, tree: &Tree) -> Strin
 
 /// The format, with its schema read if that lies in a file.
 pub(super) fn format(options: &mut encode::Options, tree: &Tree, problems: &mut Problems) -> Option<FormatSpec> {
-    let way = match options {
-        encode::Options::Lines(_) => "format.lines",
-        encode::Options::Parquet(_) => "format.parquet",
-    };
+    let way = format!("format.{}", options.word());
     if let Some(columnar) = options.columnar()
         && let Origin::File(file) = columnar.schema.origin()
     {
         *columnar.schema = schema_file::read(file, &format!("{way}.schema.file"), tree, problems)?;
     }
     let built = options.spec();
-    built.map_err(|error| problems.push(tree.place(way), format!("`{way}`: {error:#}"), None)).ok()
+    built.map_err(|error| problems.push(tree.place(&way), format!("`{way}`: {error:#}"), None)).ok()
 }
 
 /// The file source.

@@ -5,18 +5,18 @@
 //! stands between records. No record is ever rejected.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::ensure;
 use serde::Deserialize;
 
-use super::compress::{Compression, Compressors};
-use super::{About, Encoder, Format};
+use super::compress::{BLOCK_BYTES, Blocks, Compression, Compressors, Frame};
+use super::{About, Encoder, Format, extension_or};
 use crate::error::Reason;
-use crate::naming::{EXTENSION_BYTES_MAX, is_extension};
 use crate::record::Batch;
 
-/// Raw bytes that are gathered before they are compressed as one block.
-pub const BLOCK_BYTES: usize = 1 << 20;
+/// The longest delimiter, in bytes.
+pub const DELIMITER_BYTES_MAX: usize = 16;
 
 /// The options of `lines`, as written.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -24,96 +24,90 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 pub struct Options {
     pub compression: Compression,
     pub delimiter: Delimiter,
-    /// In place of the one that follows from the other options, with its dot; as names have it ([`is_extension`]).
+    /// In place of the one that follows from the other options, with its dot; as names have it (`naming::is_extension`).
     pub extension: Option<String>,
 }
 
 /// What stands behind each record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delimiter {
     #[default]
     Newline,
     None,
+    /// This text, of 1 to [`DELIMITER_BYTES_MAX`] bytes.
+    Text(String),
+}
+
+impl Delimiter {
+    fn as_str(&self) -> &str {
+        match self {
+            Delimiter::Newline => "\n",
+            Delimiter::None => "",
+            Delimiter::Text(text) => text,
+        }
+    }
+
+    /// Lines end in `\n` or `\r\n`; nobody knows where a record ends that has nothing behind it.
+    fn extension(&self) -> &'static str {
+        match self.as_str() {
+            "\n" | "\r\n" => ".ndjson",
+            "" => ".bin",
+            _ => ".txt",
+        }
+    }
 }
 
 /// Lines as they will run.
 pub struct LinesFormat {
     compressors: Compressors,
-    delimiter: Delimiter,
+    delimiter: Arc<str>,
     extension: String,
 }
 
 impl LinesFormat {
-    /// The format; an error if the extension is none.
+    /// The format; an error if the extension or the delimiter is none.
     pub fn new(options: &Options) -> anyhow::Result<LinesFormat> {
-        let extension = match &options.extension {
-            Some(extension) => checked_extension(extension)?,
-            None => {
-                let content = if options.delimiter == Delimiter::Newline { ".ndjson" } else { ".bin" };
-                format!("{content}{}", options.compression.extension())
-            }
-        };
-        Ok(LinesFormat { compressors: Compressors::new(options.compression), delimiter: options.delimiter, extension })
+        if let Delimiter::Text(text) = &options.delimiter {
+            ensure!(
+                (1..=DELIMITER_BYTES_MAX).contains(&text.len()),
+                "a delimiter has 1 to {DELIMITER_BYTES_MAX} bytes, not {}\nhint: for no delimiter write `delimiter: none`",
+                text.len()
+            );
+        }
+        Ok(LinesFormat {
+            compressors: Compressors::new(options.compression.codec(), BLOCK_BYTES),
+            delimiter: options.delimiter.as_str().into(),
+            extension: extension_or(&options.extension, options.delimiter.extension(), options.compression)?,
+        })
     }
 }
 
 impl Format for LinesFormat {
     fn encoder(&self) -> Box<dyn Encoder> {
-        Box::new(LinesEncoder {
-            compressors: self.compressors.clone(),
-            delimiter: self.delimiter,
-            block: Vec::new(),
-            packed: Vec::new(),
-            rows: 0,
-            raw_bytes: 0,
-            written_bytes: 0,
-        })
+        let blocks = Blocks::new(&self.compressors, Frame::Bare);
+        Box::new(LinesEncoder { blocks, delimiter: self.delimiter.clone(), rows: 0 })
     }
 
-    /// `.ndjson` and what compressed it; records without delimiter are `.bin`, as no reader can tell them apart.
     fn extension(&self) -> &str {
         &self.extension
     }
 }
 
 struct LinesEncoder {
-    compressors: Compressors,
-    delimiter: Delimiter,
-    /// Raw lines that are not compressed yet.
-    block: Vec<u8>,
-    /// Where a block is compressed to.
-    packed: Vec<u8>,
+    blocks: Blocks,
+    delimiter: Arc<str>,
     rows: u64,
-    /// Raw bytes of the blocks that are written.
-    raw_bytes: u64,
-    written_bytes: u64,
-}
-
-impl LinesEncoder {
-    fn write_block(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        self.packed.clear();
-        self.compressors.append(&self.block, self.written_bytes == 0, &mut self.packed)?;
-        out.write_all(&self.packed)?;
-        self.raw_bytes += self.block.len() as u64;
-        self.written_bytes += self.packed.len() as u64;
-        self.block.clear();
-        self.block.shrink_to(2 * BLOCK_BYTES);
-        Ok(())
-    }
 }
 
 impl Encoder for LinesEncoder {
     fn push(&mut self, batch: &Batch, rows: &[u32], out: &mut dyn Write) -> io::Result<Vec<(u32, Reason)>> {
         for row in rows {
-            self.block.extend_from_slice(batch.payload(*row as usize));
-            if self.delimiter == Delimiter::Newline {
-                self.block.push(b'\n');
-            }
+            let block = self.blocks.open();
+            block.extend_from_slice(batch.payload(*row as usize));
+            block.extend_from_slice(self.delimiter.as_bytes());
             self.rows += 1;
-            if self.block.len() >= BLOCK_BYTES {
-                self.write_block(out)?;
-            }
+            self.blocks.end_record(out)?;
         }
         Ok(Vec::new())
     }
@@ -122,44 +116,21 @@ impl Encoder for LinesEncoder {
         self.rows
     }
 
-    /// Held lines count as large as those before them became.
     fn size(&self) -> u64 {
-        let held = self.block.len() as u64;
-        let estimate = match self.raw_bytes {
-            0 => held * self.compressors.compression().usual_percent() / 100,
-            raw => (u128::from(held) * u128::from(self.written_bytes) / u128::from(raw)) as u64,
-        };
-        self.written_bytes + estimate
+        self.blocks.size(0)
     }
 
     fn memory(&self) -> usize {
-        self.block.capacity() + self.packed.capacity()
+        self.blocks.memory()
     }
 
     fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if !self.block.is_empty() {
-            self.write_block(out)?;
-        }
-        (self.block, self.packed) = (Vec::new(), Vec::new());
-        Ok(())
+        self.blocks.flush(out)
     }
 
-    fn finish(mut self: Box<Self>, _about: &About, out: &mut dyn Write) -> io::Result<()> {
-        if !self.block.is_empty() || self.written_bytes == 0 {
-            self.write_block(out)?;
-        }
-        Ok(())
+    fn finish(self: Box<Self>, _about: &About, out: &mut dyn Write) -> io::Result<()> {
+        self.blocks.finish(out)
     }
-}
-
-fn checked_extension(extension: &str) -> anyhow::Result<String> {
-    if !is_extension(extension) {
-        bail!(
-            "the extension `{extension}` cannot end a name\nhint: write words of `a-z 0-9 _`, each behind a dot, such as `.log.gz`; \
-             at most {EXTENSION_BYTES_MAX} characters"
-        );
-    }
-    Ok(extension.to_owned())
 }
 
 #[cfg(test)]
@@ -287,9 +258,26 @@ mod tests {
         assert_eq!(extension("compression: snappy").unwrap(), ".ndjson.sz");
         assert_eq!(extension("compression: hadoop_snappy").unwrap(), ".ndjson.snappy");
         assert_eq!(extension("{ compression: gzip, delimiter: none }").unwrap(), ".bin.gz");
+        assert_eq!(extension(r#"delimiter: { text: "\r\n" }"#).unwrap(), ".ndjson");
+        assert_eq!(extension("{ compression: zstd, delimiter: { text: '|' } }").unwrap(), ".txt.zst");
         assert_eq!(extension("extension: .log.gz").unwrap(), ".log.gz");
         for wrong in ["gz", ".", ".a/b", "..", ".a..b", ".my-LOG"] {
             assert!(extension(&format!("extension: \"{wrong}\"")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_delimiter_is_any_short_text() {
+        let mut builder = BatchBuilder::default();
+        ["a", "", "b|c"].iter().for_each(|record| builder.push(record.as_bytes(), 0));
+        let batch = builder.finish();
+        assert_eq!(encode(r#"delimiter: { text: "\r\n" }"#, &batch), b"a\r\n\r\nb|c\r\n");
+        assert_eq!(encode("delimiter: { text: \" ; \" }", &batch), b"a ;  ; b|c ; ");
+        assert_eq!(encode("delimiter: none", &batch), b"ab|c");
+        for wrong in ["", "12345678901234567"] {
+            let options = Options { delimiter: Delimiter::Text(wrong.into()), ..Options::default() };
+            let error = LinesFormat::new(&options).err().unwrap().to_string();
+            assert!(error.contains("a delimiter has 1 to 16 bytes") && error.contains("delimiter: none"), "{error}");
         }
     }
 

@@ -3,8 +3,13 @@
 //! An encoder makes one object. It is fed rows of batches, writes finished bytes out as they come, and gives back the rows
 //! that cannot be part of the object, each with its reason; neighbours are not disturbed.
 
+pub mod avro;
+mod cells;
+mod columns;
 pub mod compress;
+pub mod csv;
 pub mod json;
+pub mod json_array;
 pub mod lines;
 pub mod parquet;
 pub mod schema;
@@ -13,12 +18,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::bail;
 use serde::Deserialize;
 
+use self::compress::Compression;
 use self::json::OnUnknown;
 use self::schema::{Origin, Schema, infer::Inferring};
 use crate::disk::Disk;
 use crate::error::{Fault, Reason};
+use crate::naming::{EXTENSION_BYTES_MAX, is_extension};
 use crate::position::ShardRange;
 use crate::record::Batch;
 
@@ -76,6 +84,9 @@ pub trait Format: Send + Sync {
 #[serde(rename_all = "snake_case")]
 pub enum Options {
     Lines(lines::Options),
+    JsonArray(json_array::Options),
+    Csv(Box<csv::Options>),
+    Avro(Box<avro::Options>),
     Parquet(Box<parquet::Options>),
 }
 
@@ -91,23 +102,63 @@ impl Options {
 
     /// What formats with columns have in common; `None` of those without.
     pub fn columnar(&mut self) -> Option<Columnar<'_>> {
-        match self {
-            Options::Lines(_) => None,
-            Options::Parquet(options) => Some(Columnar {
-                on_unknown: options.on_unknown,
-                case_insensitive: options.case_insensitive,
-                schema: &mut options.schema,
-            }),
-        }
+        let (schema, on_unknown, case_insensitive) = match self {
+            Options::Lines(_) | Options::JsonArray(_) => return None,
+            Options::Csv(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+            Options::Avro(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+            Options::Parquet(options) => (&mut options.schema, options.on_unknown, options.case_insensitive),
+        };
+        Some(Columnar { schema, on_unknown, case_insensitive })
     }
 
     /// The format as it will run; its schema has columns. An error is one of the configuration: which option, and what was expected.
     pub fn build(&self) -> anyhow::Result<Arc<dyn Format>> {
         match self {
             Options::Lines(options) => Ok(Arc::new(lines::LinesFormat::new(options)?)),
+            Options::JsonArray(options) => Ok(Arc::new(json_array::JsonArrayFormat::new(options)?)),
+            Options::Csv(options) => Ok(Arc::new(csv::CsvFormat::new(options)?)),
+            Options::Avro(options) => Ok(Arc::new(avro::AvroFormat::new(options)?)),
             Options::Parquet(options) => Ok(Arc::new(parquet::ParquetFormat::new(options)?)),
         }
     }
+
+    /// The word that chooses it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Options::Lines(_) => "lines",
+            Options::JsonArray(_) => "json_array",
+            Options::Csv(_) => "csv",
+            Options::Avro(_) => "avro",
+            Options::Parquet(_) => "parquet",
+        }
+    }
+
+    /// What its text is compressed with; `None` for formats that compress within.
+    pub fn compression(&self) -> Option<Compression> {
+        match self {
+            Options::Lines(options) => Some(options.compression),
+            Options::JsonArray(options) => Some(options.compression),
+            Options::Csv(options) => Some(options.compression),
+            Options::Avro(_) | Options::Parquet(_) => None,
+        }
+    }
+}
+
+/// The extension as written, or else that of the content and of what compressed it. An error if what is written cannot
+/// end a name.
+fn extension_or(written: &Option<String>, content: &str, compression: Compression) -> anyhow::Result<String> {
+    match written {
+        None => Ok(format!("{content}{}", compression.extension())),
+        Some(written) if is_extension(written) => Ok(written.clone()),
+        Some(written) => bail!(
+            "the extension `{written}` cannot end a name\nhint: write words of `a-z 0-9 _`, each behind a dot, such as `.log.gz`; \
+             at most {EXTENSION_BYTES_MAX} characters"
+        ),
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What formats with columns have in common.

@@ -146,12 +146,11 @@ async fn call(doors: &Doors, head: &Parts, body: Incoming) -> Result<String, Aws
     held.grow(body.len() + firehose::decoded_bytes(&body), doors.limits().budget_wait_max).await?;
     let arrival_ms = doors.clock.now_ms();
     let (caller, once, request) = on_cpu(body.len(), || {
-        let hash = (claimed.is_some() || invocation.is_some()).then(|| once::sha256(&body));
-        if let (Some((claim, key)), Some(hash)) = (&claimed, &hash) {
-            claim.verify(head, key, hash)?;
+        if let Some((claim, key)) = &claimed {
+            claim.verify(head, key, &body)?;
         }
         let caller = Caller(claimed.as_ref().map(|(_, key)| *key));
-        let once = invocation.zip(hash).map(|(id, hash)| once::once_key(caller.id(), id, target, &hash));
+        let once = invocation.map(|id| once::once_key(caller.id(), id, target, &once::body_hash(&body)));
         Ok::<_, AwsError>((caller, once, firehose::Request::parse(operation, &body, arrival_ms)?))
     })?;
     drop(body);

@@ -125,9 +125,10 @@ impl Claim {
         })
     }
 
-    /// Proves the claim with the key's secret over the whole request. In constant time as to the signature.
-    pub fn verify(&self, head: &Parts, key: &Key, body_sha256: &[u8; 32]) -> Result<(), AuthError> {
-        let body_hash = hex(body_sha256);
+    /// Proves the claim with the key's secret over the whole request. In constant time as to the signature. CPU work: the
+    /// body's SHA-256, about 1.5 GB/s with the processor's SHA instructions.
+    pub fn verify(&self, head: &Parts, key: &Key, body: &[u8]) -> Result<(), AuthError> {
+        let body_hash = hex(&sha256(body));
         match one_header(head, "x-amz-content-sha256")? {
             Some("UNSIGNED-PAYLOAD") => {
                 return Err(AuthError::invalid("UNSIGNED-PAYLOAD is not accepted over plain HTTP."));
@@ -143,7 +144,7 @@ impl Claim {
         let Claim { timestamp, date, region, service, .. } = self;
         let to_sign = format!(
             "{ALGORITHM}\n{timestamp}\n{date}/{region}/{service}/aws4_request\n{}",
-            hex(&Sha256::digest(canonical.as_bytes()).into())
+            hex(&sha256(canonical.as_bytes()))
         );
         let expected = hmac(&signing_key(&key.secret, date, region, service), &to_sign);
         if bool::from(expected.ct_eq(&self.signature)) { Ok(()) } else { Err(mismatch()) }
@@ -173,6 +174,11 @@ impl Claim {
 pub fn signing_key(secret: &str, date: &str, region: &str, service: &str) -> [u8; 32] {
     let day = hmac(format!("AWS4{secret}").as_bytes(), date);
     hmac(&hmac(&hmac(&day, region), service), "aws4_request")
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// HMAC-SHA256.

@@ -1,7 +1,8 @@
 //! What the writer and the readers of one stream share: its segments, its durable end, who has released what.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::position::Shard;
 use crate::spool::damage::{Damage, move_away};
+use crate::spool::recent::{Extent, Recent};
 use crate::spool::segment::Segment;
-use crate::spool::{OnCorruption, Stats};
+use crate::spool::{Options, Stats};
 
 /// How far the log can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub struct Log {
     pub dir: PathBuf,
     pub name: String,
     pub shard: Shard,
-    pub policy: OnCorruption,
+    options: Options,
     tail: Mutex<Tail>,
     /// Wakes readers, always in the same order (which a watch channel does not), so that a simulated history repeats.
     pub grown: Notify,
@@ -52,9 +54,22 @@ pub struct Log {
     segments: Mutex<VecDeque<Arc<Segment>>>,
     /// Per reader: all below this number may go.
     readers: Mutex<BTreeMap<String, u64>>,
+    recent: Mutex<Recent>,
     gaps: Mutex<Vec<(u64, u64)>>,
+    spares: Mutex<Vec<Spare>>,
     trimming: Mutex<()>,
 }
+
+/// The file of a segment that nobody needs any more, under a name that counts for nothing: it can be written again, with one
+/// disk operation per group and without zeros first.
+#[derive(Debug)]
+pub struct Spare {
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// Spares that a stream keeps at most: a chunk may release as many segments at once.
+const SPARES_MAX: usize = 16;
 
 impl Log {
     /// The log as recovery found it.
@@ -63,7 +78,7 @@ impl Log {
         dir: PathBuf,
         name: String,
         shard: Shard,
-        policy: OnCorruption,
+        options: Options,
         segments: Vec<Arc<Segment>>,
         gaps: Vec<(u64, u64)>,
     ) -> Log {
@@ -73,7 +88,7 @@ impl Log {
             dir,
             name,
             shard,
-            policy,
+            options,
             tail: Mutex::new(Tail { durable: 0, ended: false }),
             grown: Notify::new(),
             failed: watch::Sender::new(None),
@@ -84,7 +99,9 @@ impl Log {
             once_floor: AtomicU64::new(0),
             segments: Mutex::new(segments.into()),
             readers: Mutex::default(),
+            recent: Mutex::default(),
             gaps: Mutex::new(gaps),
+            spares: Mutex::default(),
             trimming: Mutex::default(),
         }
     }
@@ -112,6 +129,20 @@ impl Log {
         tail.durable = durable;
         drop(tail);
         self.grown.notify_waiters();
+    }
+
+    /// Keeps a durable group in memory for the readers.
+    pub fn keep(&self, extent: Extent) {
+        let readers = lock(&self.readers).len();
+        lock(&self.recent).keep(extent, readers);
+    }
+
+    /// The group with record `number`, if it is still in memory and not released.
+    pub fn take(&self, number: u64) -> Option<Extent> {
+        if number < self.oldest() {
+            return None;
+        }
+        lock(&self.recent).take(number)
     }
 
     /// The stream stops for good; the first reason stays.
@@ -162,7 +193,7 @@ impl Log {
 
     /// Records a gap and goes on, or stops the stream, as the policy says.
     pub fn settle(&self, damage: &Damage) -> Result<(), Fault> {
-        if let Err(fault) = damage.settle(&self.ground, &self.dir, self.policy) {
+        if let Err(fault) = damage.settle(&self.ground, &self.dir, self.options.on_corruption) {
             self.fail(fault.blame, format!("{:#}", fault.error));
             return Err(fault);
         }
@@ -199,16 +230,38 @@ impl Log {
 
     /// Removes the oldest segments that neither a reader nor the once window needs; never the one being written.
     pub fn trim(&self) -> Result<(), Fault> {
-        self.remove_below(|| self.once_floor.load(Ordering::Relaxed))
+        self.remove_below(|| self.once_floor.load(Ordering::Relaxed), true)
     }
 
     /// Removes also what only the once window holds: producers come before retries that a restart would recognise. The
     /// calls stay known to this process.
     pub fn trim_for_room(&self) -> Result<(), Fault> {
-        self.remove_below(|| u64::MAX)
+        self.drop_spares()?;
+        self.remove_below(|| u64::MAX, false)
     }
 
-    fn remove_below(&self, floor: impl Fn() -> u64) -> Result<(), Fault> {
+    /// A file to write again, if there is one. It no longer counts in the stream's bytes.
+    pub fn take_spare(&self) -> Option<Spare> {
+        let spare = lock(&self.spares).pop()?;
+        self.bytes.fetch_sub(spare.bytes, Ordering::Relaxed);
+        Some(spare)
+    }
+
+    /// Whether released segments wait to be written again.
+    pub fn has_spares(&self) -> bool {
+        !lock(&self.spares).is_empty()
+    }
+
+    /// Removes what waits to be written again: the stream is idle, or the room is needed.
+    pub fn drop_spares(&self) -> Result<(), Fault> {
+        while let Some(spare) = self.take_spare() {
+            remove_if_there(&*self.ground.disk, &spare.path)
+                .map_err(|error| self.failed_removal(&spare.path, error))?;
+        }
+        Ok(())
+    }
+
+    fn remove_below(&self, floor: impl Fn() -> u64, may_keep: bool) -> Result<(), Fault> {
         let _one_at_a_time = lock(&self.trimming);
         while let Some((segment, next_base)) = self.pop_unneeded(floor()) {
             let damaged = lock(&self.gaps).iter().any(|(start, end)| *start < next_base && *end > segment.base);
@@ -217,15 +270,40 @@ impl Log {
             // One at a time and each durably, so that after a crash the segments have no hole between them.
             let gone = match damaged {
                 true => move_away(disk, &self.dir, &segment.name),
+                false if may_keep && self.is_worth_keeping(&segment) => self.set_aside(&segment),
                 false => remove_if_there(disk, &path).and_then(|()| disk.sync_dir(&self.dir)),
             };
-            if let Err(error) = gone {
-                let fault = Fault::disk(error).context(format!("{}: remove a segment", path.display()));
-                self.fail(Blame::Disk, format!("{:#}", fault.error));
-                return Err(fault);
-            }
+            gone.map_err(|error| self.failed_removal(&path, error))?;
             self.bytes.fetch_sub(segment.on_disk.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    fn failed_removal(&self, path: &Path, error: io::Error) -> Fault {
+        let fault = Fault::disk(error).context(format!("{}: remove a segment", path.display()));
+        self.fail(Blame::Disk, format!("{:#}", fault.error));
+        fault
+    }
+
+    /// A segment of the usual size, on a disk with room enough for the outbox to go on.
+    fn is_worth_keeping(&self, segment: &Segment) -> bool {
+        let Options { segment_bytes, free_bytes_min, .. } = self.options;
+        let free = || self.ground.disk.free_bytes(&self.dir).unwrap_or(0);
+        segment.on_disk.load(Ordering::Relaxed) == segment_bytes
+            && lock(&self.spares).len() < SPARES_MAX
+            && free() >= free_bytes_min.saturating_add(2 * segment_bytes)
+    }
+
+    /// Makes a spare of a segment. Its old name is durably gone before anyone can write to it: a power loss would bring
+    /// the name back, with other records in the file.
+    fn set_aside(&self, segment: &Segment) -> io::Result<()> {
+        let path = self.dir.join(format!("tmp-spare-{}", segment.id));
+        let disk = &*self.ground.disk;
+        disk.rename(&self.dir.join(&segment.name), &path)?;
+        disk.sync_dir(&self.dir)?;
+        let bytes = segment.on_disk.load(Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        lock(&self.spares).push(Spare { path, bytes });
         Ok(())
     }
 

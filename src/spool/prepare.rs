@@ -1,23 +1,33 @@
 //! A segment created in advance: zeros on the disk, so that writing a group over them is one disk operation.
+//!
+//! The zeros go past the page cache: it would only hold them until they are overwritten.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cpu::off_async;
-use crate::disk::{Disk, DiskFile, remove_if_there};
+use crate::disk::{Blocks, Disk, DiskFile, remove_if_there};
+use crate::spool::log::Spare;
 
-/// Bytes written and made durable at once: small, so that a group commit next to it hardly waits.
+/// Bytes written at once: small, so that a group commit next to it hardly waits.
 const STEP_BYTES: usize = 1 << 20;
 
 /// The name until a segment gets its own; removed at start like every `tmp-*`.
 const NAME: &str = "tmp-next";
 
-/// A file of zeros, durable but for its name.
+/// A file that was written before from end to end, durable but for its name: zeros, or what a released segment held.
 pub struct Prepared {
     pub file: Arc<dyn DiskFile>,
     pub path: PathBuf,
     pub bytes: u64,
+}
+
+/// Opens a spare, of which nothing is read: its frames are salted for the segment that it was.
+pub async fn reuse(disk: Arc<dyn Disk>, spare: Spare) -> io::Result<Prepared> {
+    let Spare { path, bytes } = spare;
+    let file = off_async(|| disk.open_uncached(&path))?;
+    Ok(Prepared { file, path, bytes })
 }
 
 /// Writes a file of `bytes` zeros into `dir`, step by step; other tasks run between the steps. Nothing depends on it: on
@@ -44,13 +54,15 @@ async fn zero(
             return Err(io::ErrorKind::StorageFull.into());
         }
         remove_if_there(disk, path)?;
-        disk.create(path)
+        disk.create(path)?;
+        disk.open_uncached(path)
     })?;
-    let zeros = vec![0; STEP_BYTES];
+    let zeros = Blocks::zeroed(STEP_BYTES);
     for at in (0..bytes).step_by(STEP_BYTES) {
         let step = (bytes - at).min(STEP_BYTES as u64) as usize;
-        off_async(|| file.write_durably_at(&zeros[..step], at))?;
+        off_async(|| file.write_at(&zeros[..step], at))?;
         tokio::task::yield_now().await;
     }
+    off_async(|| file.sync())?;
     Ok(file)
 }

@@ -1,23 +1,26 @@
 //! The spool as a source: readers of one stream, each at its own position, the number of the next record.
 //!
-//! A read takes about 1 MiB of a segment in one go and hands it on as one batch whose payloads lie where they were read:
-//! no copy. Every frame's checksums are looked at; nothing at or beyond the durable end is.
+//! A reader that keeps up gets the groups as they were written, from memory. Else a read takes about 1 MiB of a segment in
+//! one go, past the page cache, which a backlog would only flood; every frame's checksums are looked at then. Either way it
+//! is one batch whose payloads lie where they were: no copy. Nothing at or beyond the durable end is read.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::cpu::off_async;
-use crate::disk::DiskFile;
+use crate::disk::{BLOCK_BYTES, Blocks, DiskFile};
 use crate::error::{Blame, Fault};
 use crate::position::{Position, Shard};
-use crate::record::Batch;
+use crate::record::{Batch, Span};
 use crate::source::{Read, Reader, Source};
 use crate::spool::damage::Damage;
 use crate::spool::frame::{ALIGNMENT, Frame};
 use crate::spool::log::Log;
+use crate::spool::recent::Extent;
 use crate::spool::segment::{HEADER_BYTES, Scan, Segment};
 
 /// Bytes that one read takes from a segment; a larger frame is read whole.
@@ -68,7 +71,7 @@ impl Source for SpoolSource {
             self.log.fail(Blame::Disk, message.clone());
             return Err(Fault::new(Blame::Disk, message));
         }
-        Ok(Box::new(SpoolReader { log: self.log.clone(), position, place: None }))
+        Ok(Box::new(SpoolReader { log: self.log.clone(), position, place: None, file: None }))
     }
 
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
@@ -85,12 +88,13 @@ pub struct SpoolReader {
     log: Arc<Log>,
     position: u64,
     place: Option<Place>,
+    /// Of the segment with this id; not opened while all comes from memory.
+    file: Option<(u64, Arc<dyn DiskFile>)>,
 }
 
 /// Where in the files a reader is.
 struct Place {
     segment: Arc<Segment>,
-    file: Arc<dyn DiskFile>,
     /// The frame at byte `at` begins with record `number`.
     at: u64,
     number: u64,
@@ -112,6 +116,9 @@ impl Reader for SpoolReader {
             // Before the look, so that growth in between wakes it.
             let grown = log.grown.notified();
             let tail = log.tail();
+            if let Some(read) = self.read_recent() {
+                return Ok(Some(read));
+            }
             if self.position < tail.durable {
                 return off_async(|| self.read(tail.durable)).map(Some);
             }
@@ -124,6 +131,22 @@ impl Reader for SpoolReader {
 }
 
 impl SpoolReader {
+    /// Reads the group at the position, if it is still in memory.
+    fn read_recent(&mut self) -> Option<Read> {
+        let Extent { segment, at, first, end, frames } = self.log.take(self.position)?;
+        let mut found = Found::default();
+        let mut number = first;
+        while number < end {
+            let rest = &frames[found.bytes..];
+            let frame = Frame::parse(rest, segment.salt)?;
+            found.add(&frame, rest.get(..frame.bytes())?, self.position).then_some(())?;
+            number = frame.end();
+        }
+        self.place = Some(Place { segment, at: at + frames.len() as u64, number: end });
+        self.position = end;
+        Some(Read { batch: found.batch(frames), end: end.into() })
+    }
+
     /// Reads from the position on, below `durable`. Leaves the position where it was on an error.
     fn read(&mut self, durable: u64) -> Result<Read, Fault> {
         if let Some(end) = self.log.gap_at(self.position) {
@@ -132,26 +155,29 @@ impl SpoolReader {
         let Some((segment, next_base)) = self.log.segment_of(self.position) else { return Err(self.gone()) };
         let end = next_base.min(durable);
         let path = self.log.dir.join(&segment.name);
-        let mut place = match self.place.take() {
-            Some(place) if place.segment.id == segment.id && place.number <= self.position => place,
-            _ => match self.log.ground.disk.open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.gone()),
-                opened => {
-                    let file = opened.map_err(|error| self.unreadable(&segment, error))?;
-                    Place { number: segment.base, segment: segment.clone(), file, at: HEADER_BYTES }
-                }
-            },
+        let opened = self.file.take().filter(|(id, _)| *id == segment.id);
+        let file = match opened.map_or_else(|| self.log.ground.disk.open_uncached(&path), |(_, file)| Ok(file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.gone()),
+            file => file.map_err(|error| self.unreadable(&segment, error))?,
         };
+        self.file = Some((segment.id, file.clone()));
+        let place = self.place.take().filter(|place| place.segment.id == segment.id && place.number <= self.position);
+        let mut place =
+            place.unwrap_or_else(|| Place { segment: segment.clone(), at: HEADER_BYTES, number: segment.base });
         let unreadable = |error| self.unreadable(&segment, error);
-        let mut damaged = place.seek(self.position, end).map_err(unreadable)?;
+        let mut damaged = place.seek(&*file, self.position, end).map_err(unreadable)?;
         if damaged.is_none() {
-            if let Some(batch) = place.read(self.position, end).map_err(unreadable)? {
+            if let Some(batch) = place.read(&*file, self.position, end).map_err(unreadable)? {
                 self.position = place.number;
                 self.place = Some(place);
                 return Ok(Read { batch, end: self.position.into() });
             }
             damaged = Some(place.at);
-            place.go_behind(self.position, end).map_err(unreadable)?;
+            place.go_behind(&*file, self.position, end).map_err(unreadable)?;
+        }
+        if self.log.oldest() > self.position {
+            // No damage: the file was released, and is written again.
+            return Err(self.gone());
         }
         let offset = damaged.unwrap_or(place.at);
         let damage = Damage { file: path, offset, start: self.position, end: place.number, what: "damaged frame" };
@@ -181,8 +207,8 @@ impl SpoolReader {
 impl Place {
     /// Moves to the frame that holds record `position`. Where that is damaged: behind the damage but not beyond `end`, and
     /// the answer is where the damage begins.
-    fn seek(&mut self, position: u64, end: u64) -> io::Result<Option<u64>> {
-        let mut scan = Scan::of_headers(&*self.file, self.segment.salt, self.segment.readable());
+    fn seek(&mut self, file: &dyn DiskFile, position: u64, end: u64) -> io::Result<Option<u64>> {
+        let mut scan = Scan::of_headers(file, self.segment.salt, self.segment.readable());
         while self.number < position {
             match scan.header(self.at)?.filter(|frame| frame.first == self.number) {
                 Some(frame) if frame.end() > position => break,
@@ -190,7 +216,7 @@ impl Place {
                 None => {
                     // Damage below the position is no matter any more.
                     let at = self.at;
-                    self.go_to(end, |frame| frame.end() > position)?;
+                    self.go_to(file, end, |frame| frame.end() > position)?;
                     return Ok((self.number > position).then_some(at));
                 }
             }
@@ -199,12 +225,12 @@ impl Place {
     }
 
     /// Moves behind the damaged frame at this place, which holds record `position`.
-    fn go_behind(&mut self, position: u64, end: u64) -> io::Result<()> {
-        self.go_to(end, |frame| frame.first > position)
+    fn go_behind(&mut self, file: &dyn DiskFile, position: u64, end: u64) -> io::Result<()> {
+        self.go_to(file, end, |frame| frame.first > position)
     }
 
-    fn go_to(&mut self, end: u64, wanted: impl Fn(&Frame) -> bool) -> io::Result<()> {
-        let mut scan = Scan::new(&*self.file, self.segment.salt, self.segment.readable());
+    fn go_to(&mut self, file: &dyn DiskFile, end: u64, wanted: impl Fn(&Frame) -> bool) -> io::Result<()> {
+        let mut scan = Scan::new(file, self.segment.salt, self.segment.readable());
         let found = scan.find(self.at + ALIGNMENT as u64, |frame| frame.end() <= end && wanted(frame))?;
         (self.at, self.number) = found.map_or((self.at, end), |(at, frame)| (at, frame.first));
         Ok(())
@@ -212,44 +238,65 @@ impl Place {
 
     /// Reads whole frames from here on and moves behind them; records below `position` are left out. `None`, and not
     /// moved: the frame here is damaged.
-    fn read(&mut self, position: u64, end: u64) -> io::Result<Option<Batch>> {
+    fn read(&mut self, file: &dyn DiskFile, position: u64, end: u64) -> io::Result<Option<Batch>> {
         let salt = self.segment.salt;
         let readable = self.segment.readable().saturating_sub(self.at);
-        let mut block = self.block(READ_BYTES, readable)?;
-        let (mut spans, mut arrival_ms) = (Vec::new(), Vec::new());
-        let (mut used, mut number) = (0, self.number);
+        let mut block = self.block(file, READ_BYTES, readable)?;
+        let mut found = Found::default();
+        let mut number = self.number;
         while number < end {
-            let rest = &block[used..];
+            let rest = &block[found.bytes..];
             let frame = Frame::parse(rest, salt).filter(|frame| frame.first == number && frame.end() <= end);
             let Some(frame) = frame else { break };
             if frame.bytes() > rest.len() {
-                if used > 0 || frame.bytes() as u64 > readable || block.len() > READ_BYTES {
+                if found.bytes > 0 || frame.bytes() as u64 > readable || block.len() > READ_BYTES {
                     break;
                 }
-                block = self.block(frame.bytes(), readable)?;
+                block = self.block(file, frame.bytes(), readable)?;
                 continue;
             }
             let bytes = &rest[..frame.bytes()];
-            if !frame.is_whole(bytes, salt) {
+            if !frame.is_whole(bytes, salt) || !found.add(&frame, bytes, position) {
                 break;
             }
-            let Some(numbers) = frame.spans(bytes, used, position, &mut spans) else { break };
-            arrival_ms.resize(arrival_ms.len() + (numbers.end - numbers.start) as usize, frame.arrival_ms);
-            used += frame.bytes();
             number = frame.end();
         }
-        if used == 0 {
+        if found.bytes == 0 {
             return Ok(None);
         }
-        (self.at, self.number) = (self.at + used as u64, number);
-        Ok(Some(Batch::new(block.into(), spans, arrival_ms)))
+        (self.at, self.number) = (self.at + found.bytes as u64, number);
+        Ok(Some(found.batch(block)))
     }
 
-    /// Up to `bytes` bytes of the file from here on.
-    fn block(&self, bytes: usize, readable: u64) -> io::Result<Vec<u8>> {
-        let mut block = vec![0; readable.min(bytes as u64) as usize];
-        let read = self.file.read_at(&mut block, self.at)?;
-        block.truncate(read);
-        Ok(block)
+    /// Up to `bytes` bytes of the file from here on, read as whole blocks.
+    fn block(&self, file: &dyn DiskFile, bytes: usize, readable: u64) -> io::Result<Bytes> {
+        let lead = (self.at % BLOCK_BYTES as u64) as usize;
+        let wanted = readable.min(bytes as u64) as usize;
+        let mut blocks = Blocks::zeroed((lead + wanted).next_multiple_of(BLOCK_BYTES));
+        let read = file.read_at(&mut blocks, self.at - lead as u64)?;
+        Ok(blocks.freeze().slice(lead.min(read)..(lead + wanted).min(read)))
+    }
+}
+
+/// Frames found one behind the other in a block.
+#[derive(Default)]
+struct Found {
+    spans: Vec<Span>,
+    arrival_ms: Vec<i64>,
+    /// Of all frames so far.
+    bytes: usize,
+}
+
+impl Found {
+    /// Adds the next frame's records from number `position` on; `false`: its ends contradict each other.
+    fn add(&mut self, frame: &Frame, bytes: &[u8], position: u64) -> bool {
+        let Some(numbers) = frame.spans(bytes, self.bytes, position, &mut self.spans) else { return false };
+        self.arrival_ms.resize(self.arrival_ms.len() + (numbers.end - numbers.start) as usize, frame.arrival_ms);
+        self.bytes += frame.bytes();
+        true
+    }
+
+    fn batch(self, block: Bytes) -> Batch {
+        Batch::new(block, self.spans, self.arrival_ms)
     }
 }

@@ -11,12 +11,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::disk::DiskFile;
+use crate::disk::{BLOCK_BYTES, Blocks, DiskFile};
 use crate::error::Blame;
 use crate::spool::frame::{self, Frame, HEADER_BYTES as FRAME_HEADER_BYTES, Heading, Salt};
 use crate::spool::log::Log;
 use crate::spool::once::Once;
 use crate::spool::prepare::Prepared;
+use crate::spool::recent::Extent;
 use crate::spool::segment::{HEADER_BYTES, Header, Segment, name_of};
 use crate::spool::{Append, AppendError, Appended, OnceKey, Options};
 
@@ -52,8 +53,6 @@ pub struct Writer {
     prepared: Option<Prepared>,
     /// The segment during which a segment was last created in advance.
     prepare_asked: u64,
-    /// The group being encoded; kept for its memory.
-    buffer: Vec<u8>,
 }
 
 /// The segment being written.
@@ -62,8 +61,24 @@ struct Active {
     file: Arc<dyn DiskFile>,
     /// Where the next group goes.
     used: u64,
-    /// Bytes that were written before with zeros.
+    /// Bytes that were written before, with zeros or as another segment; 0: the file grows as it is written.
     allocated: u64,
+    /// The bytes before `used` in its block. Where the file has its bytes already, groups are written in whole blocks,
+    /// which pass the page cache by: what was in the first block is written again, and behind the group zeros.
+    block: Vec<u8>,
+}
+
+impl Active {
+    /// `bytes` are durable behind all else.
+    fn advance(&mut self, bytes: &[u8]) {
+        self.used += bytes.len() as u64;
+        self.segment.readable.store(self.used, Ordering::Release);
+        if self.allocated > 0 {
+            let block = (self.used % BLOCK_BYTES as u64) as usize;
+            self.block.extend_from_slice(&bytes[bytes.len().saturating_sub(block)..]);
+            self.block.drain(..self.block.len() - block);
+        }
+    }
 }
 
 /// Why a group was not written.
@@ -83,8 +98,7 @@ impl Writer {
     /// A writer that begins at `start`, with a segment of its own if the disk has room for one. Blocks.
     pub fn new(log: Arc<Log>, options: Options, start: Start) -> Writer {
         log.publish(start.rescued.as_ref().map_or(start.next, |rescued| rescued.base));
-        let mut writer =
-            Writer { log, options, start, active: None, prepared: None, prepare_asked: 0, buffer: Vec::new() };
+        let mut writer = Writer { log, options, start, active: None, prepared: None, prepare_asked: 0 };
         writer.publish_once_floor();
         writer.begin();
         writer
@@ -204,24 +218,27 @@ impl Writer {
         self.roll_if_due(bytes as u64)?;
         let Some(active) = &mut self.active else { return Err(Refused::Full) };
 
-        self.buffer.clear();
-        self.buffer.reserve(bytes);
+        let mut blocks = Blocks::with_capacity(active.block.len() + bytes + BLOCK_BYTES);
+        let buffer = blocks.end_mut();
+        buffer.extend_from_slice(&active.block);
+        let end = buffer.len() + bytes;
         let (mut first, durable) = (self.start.next, self.start.next);
         let mut arrival_ms = self.start.arrival_ms;
         let mut appended = Vec::with_capacity(fresh.len());
         for append in fresh {
             arrival_ms = arrival_ms.max(append.records.arrival_ms(0));
             let count = append.records.len() as u32;
-            let group_left = (bytes - self.buffer.len() - frame::bytes_of(&append.records)) as u32;
+            let group_left = (end - buffer.len() - frame::bytes_of(&append.records)) as u32;
             let heading = Heading { first, arrival_ms, durable, group_left, once: append.once };
-            frame::encode(&mut self.buffer, active.segment.salt, heading, &append.records);
+            frame::encode(buffer, active.segment.salt, heading, &append.records);
             appended.push(Appended { first, count });
             first += u64::from(count);
         }
-        assert_eq!(self.buffer.len(), bytes, "a frame's size is known before it is encoded");
+        assert_eq!(buffer.len(), end, "a frame's size is known before it is encoded");
+        blocks.pad(zeros_behind(active.used + bytes as u64, active.allocated));
 
         let began = tokio::time::Instant::now();
-        if let Err(error) = active.file.write_durably_at(&self.buffer, active.used) {
+        if let Err(error) = active.file.write_durably_at(&blocks, active.used - active.block.len() as u64) {
             let refused =
                 refusal(&error, || format!("{}: write a group", self.log.dir.join(&active.segment.name).display()));
             // What the disk kept of the group takes room until the segment goes.
@@ -233,14 +250,14 @@ impl Writer {
         if let Some(on_sync) = self.log.on_sync.get() {
             on_sync(began.elapsed());
         }
-        active.used += bytes as u64;
-        active.segment.readable.store(active.used, Ordering::Release);
+        let frames = blocks.freeze().slice(active.block.len()..active.block.len() + bytes);
+        active.advance(&frames);
         grow(&self.log, &active.segment, active.used);
+        let (segment, at) = (active.segment.clone(), active.used - bytes as u64);
+        self.log.keep(Extent { segment, at, first: durable, end: first, frames });
         (self.start.next, self.start.arrival_ms) = (first, arrival_ms);
         self.log.group_commits.fetch_add(1, Ordering::Relaxed);
         self.log.publish(first);
-        // One huge request should not keep its memory for ever.
-        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
         Ok(appended)
     }
 
@@ -314,12 +331,15 @@ impl Writer {
             }
             None => (dir.join(format!("tmp-{name}")), 0, None),
         };
+        let mut blocks = Blocks::with_capacity(head.len() + BLOCK_BYTES);
+        blocks.end_mut().extend_from_slice(&head);
+        blocks.pad(zeros_behind(head.len() as u64, allocated));
         let born = || {
             let file = match prepared {
                 Some(file) => file,
                 None => disk.create(&temporary)?,
             };
-            file.write_durably_at(&head, 0)?;
+            file.write_durably_at(&blocks, 0)?;
             disk.rename(&temporary, &dir.join(&name))?;
             Ok(file)
         };
@@ -340,7 +360,9 @@ impl Writer {
             // Best effort: nothing in it counts, and the next start removes it too.
             let _ = disk.remove(&dir.join(&replaced.name));
         }
-        self.active = Some(Active { segment, file, used, allocated });
+        let mut active = Active { segment, file, used: 0, allocated, block: Vec::new() };
+        active.advance(&head);
+        self.active = Some(active);
         self.start.rescued = None;
         self.log.publish(self.start.next);
         Ok(())
@@ -360,8 +382,10 @@ impl Writer {
 /// Bytes in the active segment from which on a stream is worth a segment created in advance.
 const PREPARE_AFTER_BYTES: u64 = 1 << 20;
 
-/// Memory that the writer keeps between groups.
-const BUFFER_BYTES_KEPT: usize = 8 << 20;
+/// Zeros that make whole blocks of what ends at byte `end`, where the file has bytes that count for nothing.
+fn zeros_behind(end: u64, allocated: u64) -> usize {
+    (end.next_multiple_of(BLOCK_BYTES as u64).min(allocated).saturating_sub(end)) as usize
+}
 
 /// The disk has no room: the group is refused. Anything else: the stream stops.
 fn refusal(error: &io::Error, doing: impl FnOnce() -> String) -> Refused {

@@ -15,7 +15,7 @@ use hydrant::record::{Batch, BatchBuilder};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::ParquetMetaData;
 
-fn about() -> About<'static> {
+pub fn about() -> About<'static> {
     static RANGE: LazyLock<ShardRange> = LazyLock::new(|| ShardRange {
         shard: Shard::new("7f").unwrap(),
         start: Position::from(0),
@@ -24,14 +24,14 @@ fn about() -> About<'static> {
     About { pipeline: "click", range: &RANGE }
 }
 
-fn batch<'r>(records: impl IntoIterator<Item = &'r str>) -> Batch {
+pub fn batch<'r>(records: impl IntoIterator<Item = &'r str>) -> Batch {
     let mut builder = BatchBuilder::default();
     records.into_iter().for_each(|record| builder.push(record.as_bytes(), 0));
     builder.finish()
 }
 
 /// One object of these records, in pushes of `rows_per_push`, and the rows it refused.
-fn encode(yaml: &str, batch: &Batch, rows_per_push: usize) -> (bytes::Bytes, Vec<(u32, Reason)>) {
+pub fn encode(yaml: &str, batch: &Batch, rows_per_push: usize) -> (bytes::Bytes, Vec<(u32, Reason)>) {
     let options: Options = serde_saphyr::from_str(yaml).unwrap();
     let mut encoder = options.build().unwrap().encoder();
     let (mut out, mut rejected) = (Vec::new(), Vec::new());
@@ -45,7 +45,7 @@ fn encode(yaml: &str, batch: &Batch, rows_per_push: usize) -> (bytes::Bytes, Vec
     (out.into(), rejected)
 }
 
-fn read(file: &bytes::Bytes) -> (Vec<RecordBatch>, Arc<ParquetMetaData>) {
+pub fn read(file: &bytes::Bytes) -> (Vec<RecordBatch>, Arc<ParquetMetaData>) {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap();
     let metadata = builder.metadata().clone();
     (builder.with_batch_size(1 << 20).build().unwrap().map(Result::unwrap).collect(), metadata)
@@ -298,8 +298,14 @@ fn row_groups_go_out_as_they_are_full_and_together_are_the_file() {
 
 #[test]
 fn a_file_tells_who_made_it_and_where_its_pages_are() {
-    let (file, _) = encode("parquet: { schema: { a: int } }", &batch(["{\"a\":1}", "{\"a\":2}"]), 2);
+    let records: Vec<_> = (0..1000).map(|row| format!("{{\"a\":{}}}", row * row)).collect();
+    let (file, _) = encode("parquet: { schema: { a: int } }", &batch(records.iter().map(String::as_str)), 300);
     let (_, metadata) = read(&file);
+    let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+    let told = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone()).unwrap();
+    assert_eq!(told("hydrant.pipeline"), "click");
+    assert_eq!(told("hydrant.shard"), "7f");
+    assert_eq!(told("hydrant.range"), about().range.to_string());
     assert_eq!(
         metadata.file_metadata().created_by().unwrap(),
         format!("hydrant version {}", env!("CARGO_PKG_VERSION"))
@@ -329,6 +335,23 @@ fn wrong_options_say_what_is_wrong() {
         ("parquet: {}", "schema"),
         ("parquet: { schema: { _rest: string } }", "column _rest"),
         ("parquet: { schema: { a: int }, row_group: { rows_max: 0 } }", "row_group: at least"),
+        ("parquet: { schema: { a: int }, row_group: { bytes_max: 1 KiB } }", "row_group: at least"),
+        ("parquet: { schema: { a: int }, page_bytes: 1 KiB }", "page_bytes: from 8192 to"),
+        ("parquet: { schema: { a: int }, writer_version: 3 }", "writer_version: 1 or 2, not 3"),
+        ("parquet: { schema: { a: int }, encodings: plain }", "plain_dictionary"),
+        (
+            "parquet: { schema: { user_id: int }, bloom_filters: [user_di] }",
+            "bloom_filters: the schema has no column `user_di`\nhint: did you mean `user_id`?",
+        ),
+        ("parquet: { schema: { ctx: 'struct<ip:string>' }, bloom_filters: [ctx.pi] }", "did you mean `ctx.ip`?"),
+        ("parquet: { schema: { a: bool }, bloom_filters: [a] }", "`a` is a boolean"),
+        (
+            "parquet: { schema: { event_time: int }, sort_by: [event_tme] }",
+            "sort_by: the schema has no column `event_tme`\nhint: did you mean `event_time`?",
+        ),
+        ("parquet: { schema: { a: list<int> }, sort_by: [a] }", "has no order"),
+        ("parquet: { schema: { a: int }, sort_by: [a, { column: a, descending: true }] }", "`a` comes twice"),
+        ("parquet: { schema: { a: int }, sort_by: [{ column: a, desc: true }] }", "desc"),
         ("lines: { delimiter: tab }", "tab"),
         ("csv: {}", "csv"),
     ] {

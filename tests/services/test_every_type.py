@@ -17,11 +17,11 @@ def lake(s3, bucket, tmp_path):
     return Lake(s3, bucket, tmp_path)
 
 
-def pipeline(bucket, format, **sink):
+def pipeline(bucket, format, size="128 KiB", **sink):
     return {
         "source": {"firehose": {"stream": "everything"}},
         "format": format,
-        "buffer": {"size": "128 KiB", "interval": "700ms"},
+        "buffer": {"size": size, "interval": "700ms"},
         "sink": s3_sink(bucket, "lake/", **sink),
     }
 
@@ -49,12 +49,33 @@ def compare(rows, expected, reader):
     assert not different, f"{len(different)} values differ:\n" + "\n".join(different[:20])
 
 
-@pytest.mark.parametrize("compression", ["zstd", "snappy", "gzip", "lz4", "none"])
-def test_every_value_of_every_type_is_read_back_by_duckdb_and_pyarrow(hydrant, bucket, lake, compression):
-    records = every_type.records(RECORDS if compression == "zstd" else 500, SEED)
-    format = {"parquet": {"compression": compression, "schema": every_type.SCHEMA}}
+SORTED = {"sort_by": ["shop", {"column": "at_us", "descending": True, "nulls_first": True}]}
+BLOOM = {"bloom_filters": ["id", "text", "price", "place.lat", "tags"]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "snappy"},
+        {"compression": "gzip"},
+        {"compression": "lz4"},
+        {"compression": "none"},
+        {"writer_version": 1},
+        {"writer_version": 1, "compression": "snappy", **SORTED},
+        {"encodings": "plain_dictionary", **BLOOM},
+        {"page_bytes": "8 KiB", **SORTED, **BLOOM},
+    ],
+    ids=str,
+)
+def test_every_value_of_every_type_is_read_back_by_duckdb_and_pyarrow(hydrant, bucket, lake, options):
+    # Enough for each shop's objects that encodings are chosen from the data.
+    records = every_type.records(RECORDS, SEED)
+    format = {"parquet": {"schema": every_type.SCHEMA, **options}}
     prefix = "shop={shop}/day={arrival:%Y-%m-%d}/"
-    daemon = hydrant({"everything": pipeline(bucket, format, prefix=prefix)}, settings=credentials()).start()
+    daemon = hydrant(
+        {"everything": pipeline(bucket, format, size="16 MiB", prefix=prefix)}, settings=credentials()
+    ).start()
     put_all(daemon, [data for data, _ in records])
     await_that(lambda: lake.rows() + len(lake.rejected()) >= len(records), "all is delivered")
     daemon.stop()

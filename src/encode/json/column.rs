@@ -14,8 +14,11 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer, i256};
 use arrow_schema::{DataType, TimeUnit};
 
-use super::keys::Keys;
-use crate::encode::schema::{Column, Data, Type};
+use super::cells::Cells;
+use super::keys::{Keys, Matching};
+use super::scan::{byte_at, copy_plain};
+use super::wide;
+use crate::encode::schema::{Column, Data, TimeFormat, Type};
 
 /// One column, or what is inside one.
 pub struct Node {
@@ -25,28 +28,30 @@ pub struct Node {
     pub values: Values,
     /// Whether there are structs inside, and so unknown fields to keep.
     pub has_structs: bool,
+    /// How dates and times are written; empty where they tell it themselves.
+    pub formats: Box<[TimeFormat]>,
 }
 
 /// The cells of a column, by how they lie in memory.
 pub enum Values {
     Bool(Bits),
-    I8(Vec<i8>),
-    I16(Vec<i16>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    U64(Vec<u64>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    I128(Vec<i128>),
-    I256(Vec<i256>),
+    I8(Cells<i8>),
+    I16(Cells<i16>),
+    I32(Cells<i32>),
+    I64(Cells<i64>),
+    U8(Cells<u8>),
+    U16(Cells<u16>),
+    U32(Cells<u32>),
+    U64(Cells<u64>),
+    F32(Cells<f32>),
+    F64(Cells<f64>),
+    I128(Cells<i128>),
+    I256(Cells<i256>),
     Bytes(Texts),
-    Dictionary(Dictionary),
-    List { ends: Vec<i32>, element: Box<Node> },
-    Map { ends: Vec<i32>, keys: Texts, value: Box<Node> },
-    Struct(Members),
+    Dictionary(Box<Dictionary>),
+    List { ends: Ends, element: Box<Node> },
+    Map { ends: Ends, keys: Texts, value: Box<Node> },
+    Struct(Box<Members>),
 }
 
 /// Does the same to whichever vector of fixed-width cells it is, and other things to the rest.
@@ -72,29 +77,29 @@ macro_rules! match_values {
 
 impl Node {
     /// An empty column.
-    pub fn new(data: &Data, case_insensitive: bool) -> Node {
-        let node = |data: &Data| Box::new(Node::new(data, case_insensitive));
+    pub fn new(data: &Data, formats: &[TimeFormat], matching: Matching) -> Node {
+        let node = |data: &Data| Box::new(Node::new(data, formats, matching));
         let values = match &data.kind {
             Type::Bool => Values::Bool(Bits::default()),
-            Type::Int { signed: true, bits: 8 } => Values::I8(Vec::new()),
-            Type::Int { signed: true, bits: 16 } => Values::I16(Vec::new()),
-            Type::Int { signed: true, bits: 32 } | Type::Date => Values::I32(Vec::new()),
-            Type::Int { signed: true, .. } | Type::Timestamp(..) => Values::I64(Vec::new()),
-            Type::Int { signed: false, bits: 8 } => Values::U8(Vec::new()),
-            Type::Int { signed: false, bits: 16 } => Values::U16(Vec::new()),
-            Type::Int { signed: false, bits: 32 } => Values::U32(Vec::new()),
-            Type::Int { signed: false, .. } => Values::U64(Vec::new()),
-            Type::Float32 => Values::F32(Vec::new()),
-            Type::Float64 => Values::F64(Vec::new()),
-            Type::Time(_) if matches!(data.kind.arrow(), DataType::Time32(_)) => Values::I32(Vec::new()),
-            Type::Time(_) => Values::I64(Vec::new()),
-            Type::Decimal { precision: ..=38, .. } => Values::I128(Vec::new()),
-            Type::Decimal { .. } => Values::I256(Vec::new()),
+            Type::Int { signed: true, bits: 8 } => Values::I8(Cells::default()),
+            Type::Int { signed: true, bits: 16 } => Values::I16(Cells::default()),
+            Type::Int { signed: true, bits: 32 } | Type::Date => Values::I32(Cells::default()),
+            Type::Int { signed: true, .. } | Type::Timestamp(..) => Values::I64(Cells::default()),
+            Type::Int { signed: false, bits: 8 } => Values::U8(Cells::default()),
+            Type::Int { signed: false, bits: 16 } => Values::U16(Cells::default()),
+            Type::Int { signed: false, bits: 32 } => Values::U32(Cells::default()),
+            Type::Int { signed: false, .. } => Values::U64(Cells::default()),
+            Type::Float32 => Values::F32(Cells::default()),
+            Type::Float64 => Values::F64(Cells::default()),
+            Type::Time(_) if matches!(data.kind.arrow(), DataType::Time32(_)) => Values::I32(Cells::default()),
+            Type::Time(_) => Values::I64(Cells::default()),
+            Type::Decimal { precision: ..=38, .. } => Values::I128(Cells::default()),
+            Type::Decimal { .. } => Values::I256(Cells::default()),
             Type::String | Type::Json | Type::Binary(_) => Values::Bytes(Texts::default()),
-            Type::Dictionary => Values::Dictionary(Dictionary::default()),
-            Type::List(element) => Values::List { ends: vec![0], element: node(element) },
-            Type::Map(value) => Values::Map { ends: vec![0], keys: Texts::default(), value: node(value) },
-            Type::Struct(columns) => Values::Struct(Members::new(columns, case_insensitive)),
+            Type::Dictionary => Values::Dictionary(Box::default()),
+            Type::List(element) => Values::List { ends: Ends::default(), element: node(element) },
+            Type::Map(value) => Values::Map { ends: Ends::default(), keys: Texts::default(), value: node(value) },
+            Type::Struct(columns) => Values::Struct(Box::new(Members::new(columns, formats, matching))),
         };
         let has_structs = match &values {
             Values::List { element, .. } => element.has_structs,
@@ -102,7 +107,8 @@ impl Node {
             Values::Struct(_) => true,
             _ => false,
         };
-        Node { data: data.clone(), arrow: data.kind.arrow(), valid: Validity::default(), values, has_structs }
+        let arrow = data.kind.arrow();
+        Node { data: data.clone(), arrow, valid: Validity::default(), values, has_structs, formats: formats.into() }
     }
 
     /// Rows so far.
@@ -125,8 +131,8 @@ impl Node {
             Values::Bool(bits) => bits.push(false),
             Values::Bytes(texts) => texts.push_end(),
             Values::Dictionary(dictionary) => dictionary.keys.push(0),
-            Values::List { ends, element } => ends.push(offset(element.len())),
-            Values::Map { ends, keys, .. } => ends.push(offset(keys.len())),
+            Values::List { ends, element } => ends.push(element.len()),
+            Values::Map { ends, keys, .. } => ends.push(keys.len()),
             Values::Struct(members) => members.fill(row),
         }
         self.valid.push(false);
@@ -140,13 +146,13 @@ impl Node {
             Values::Bytes(texts) => texts.truncate(rows),
             Values::Dictionary(dictionary) => dictionary.keys.truncate(rows),
             Values::List { ends, element } => {
-                ends.truncate(rows + 1);
-                element.truncate(ends[rows] as usize);
+                ends.truncate(rows);
+                element.truncate(ends.last());
             },
             Values::Map { ends, keys, value } => {
-                ends.truncate(rows + 1);
-                keys.truncate(ends[rows] as usize);
-                value.truncate(ends[rows] as usize);
+                ends.truncate(rows);
+                keys.truncate(ends.last());
+                value.truncate(ends.last());
             },
             Values::Struct(members) => members.truncate(rows),
         }
@@ -156,15 +162,35 @@ impl Node {
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         let values = match_values! { &self.values,
-            cells => size_of_val(cells.as_slice()) + (cells.capacity() - cells.len()) * cell_bytes(cells),
-            Values::Bool(bits) => bits.words.capacity() * 8,
+            cells => cells.memory(),
+            Values::Bool(bits) => bits.words.memory(),
             Values::Bytes(texts) => texts.memory(),
             Values::Dictionary(dictionary) => dictionary.memory(),
-            Values::List { ends, element } => ends.capacity() * 4 + element.memory(),
-            Values::Map { ends, keys, value } => ends.capacity() * 4 + keys.memory() + value.memory(),
+            Values::List { ends, element } => ends.memory() + element.memory(),
+            Values::Map { ends, keys, value } => ends.memory() + keys.memory() + value.memory(),
             Values::Struct(members) => members.nodes.iter().map(Node::memory).sum(),
         };
-        values + self.valid.bits.as_ref().map_or(0, |bits| bits.words.capacity() * 8)
+        values + self.valid.bits.as_ref().map_or(0, |bits| bits.words.memory())
+    }
+
+    /// Makes room for as many rows as the last batch had; to be called before its first row.
+    pub fn reuse(&mut self) {
+        match_values! { &mut self.values,
+            cells => cells.reuse(),
+            Values::Bool(bits) => bits.words.reuse(),
+            Values::Bytes(texts) => texts.reuse(),
+            Values::Dictionary(dictionary) => dictionary.keys.reuse(),
+            Values::List { ends, element } => {
+                ends.reuse();
+                element.reuse();
+            },
+            Values::Map { ends, keys, value } => {
+                ends.reuse();
+                keys.reuse();
+                value.reuse();
+            },
+            Values::Struct(members) => members.nodes.iter_mut().for_each(Node::reuse),
+        }
     }
 
     /// The rows as an Arrow array; the column is empty afterwards.
@@ -204,13 +230,13 @@ impl Node {
             Values::Dictionary(dictionary) => dictionary.finish(nulls),
             Values::List { ends, element } => {
                 let DataType::List(field) = arrow else { unreachable!("a list's Arrow type is List") };
-                Arc::new(ListArray::new(field.clone(), finish_ends(ends), element.finish(), nulls))
+                Arc::new(ListArray::new(field.clone(), ends.finish(), element.finish(), nulls))
             }
             Values::Map { ends, keys, value } => {
                 let DataType::Map(entries, _) = arrow else { unreachable!("a map's Arrow type is Map") };
                 let DataType::Struct(pair) = entries.data_type() else { unreachable!("a map's entries are structs") };
                 let pairs = StructArray::new(pair.clone(), vec![keys.finish_strings(None), value.finish()], None);
-                Arc::new(MapArray::new(entries.clone(), finish_ends(ends), pairs, nulls, false))
+                Arc::new(MapArray::new(entries.clone(), ends.finish(), pairs, nulls, false))
             }
             Values::Struct(members) => {
                 let DataType::Struct(fields) = arrow else { unreachable!("a struct's Arrow type is Struct") };
@@ -228,12 +254,16 @@ pub struct Members {
 }
 
 impl Members {
-    /// Empty columns.
-    pub fn new(columns: &[Column], case_insensitive: bool) -> Members {
+    /// Empty columns; `formats` are for those that have none of their own.
+    pub fn new(columns: &[Column], formats: &[TimeFormat], matching: Matching) -> Members {
+        let node = |column: &Column| {
+            let formats = if column.formats.is_empty() { formats } else { &column.formats };
+            Node::new(&column.data, formats, matching)
+        };
         Members {
-            keys: Keys::new(columns.iter().map(Column::key), case_insensitive),
+            keys: Keys::new(columns.iter().map(Column::key), matching),
             names: columns.iter().map(|column| column.name.as_str().into()).collect(),
-            nodes: columns.iter().map(|column| Node::new(&column.data, case_insensitive)).collect(),
+            nodes: columns.iter().map(node).collect(),
         }
     }
 
@@ -260,7 +290,7 @@ impl Members {
 /// Bits in words, the first lowest.
 #[derive(Default)]
 pub struct Bits {
-    words: Vec<u64>,
+    words: Cells<u64>,
     len: usize,
 }
 
@@ -289,9 +319,7 @@ impl Bits {
     }
 
     fn finish(&mut self) -> BooleanBuffer {
-        let words = take(&mut self.words);
-        self.words.reserve(words.len());
-        BooleanBuffer::new(Buffer::from_vec(words), 0, take(&mut self.len))
+        BooleanBuffer::new(self.words.lend(), 0, take(&mut self.len))
     }
 }
 
@@ -329,58 +357,114 @@ impl Validity {
 
 #[cold]
 fn first_null(valid_before: usize) -> Bits {
-    let mut bits = Bits { words: vec![u64::MAX; valid_before.div_ceil(64) + 1], len: valid_before + 64 };
+    let mut bits = Bits { words: Cells::default(), len: valid_before + 64 };
+    bits.words.resize(bits.len.div_ceil(64), u64::MAX);
     bits.truncate(valid_before);
     bits.push(false);
     bits
 }
 
-/// Texts or bytes one behind the other, and where each ends.
-pub struct Texts {
-    ends: Vec<i32>,
-    /// What is behind the last end belongs to no row yet.
-    pub data: Vec<u8>,
+/// Where each row ends in what it is made of, and a zero before the first.
+#[derive(Default)]
+pub struct Ends(Cells<i32>);
+
+impl Ends {
+    /// How many rows there are.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len().saturating_sub(1)
+    }
+
+    /// Ends a row at `end`.
+    #[inline(always)]
+    pub fn push(&mut self, end: usize) {
+        if self.0.is_empty() {
+            self.0.push(0);
+        }
+        self.0.push(offset(end));
+    }
+
+    /// Where the last row ends.
+    #[inline(always)]
+    fn last(&self) -> usize {
+        self.0.last().map_or(0, |end| *end as usize)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len + 1);
+    }
+
+    fn reuse(&mut self) {
+        self.0.reuse();
+    }
+
+    fn memory(&self) -> usize {
+        self.0.memory()
+    }
+
+    fn finish(&mut self) -> OffsetBuffer<i32> {
+        if self.0.is_empty() {
+            self.0.push(0);
+        }
+        let len = self.0.len();
+        OffsetBuffer::new(ScalarBuffer::new(self.0.lend(), 0, len))
+    }
 }
 
-impl Default for Texts {
-    fn default() -> Texts {
-        Texts { ends: vec![0], data: Vec::new() }
-    }
+/// Texts or bytes one behind the other, and where each ends.
+#[derive(Default)]
+pub struct Texts {
+    ends: Ends,
+    /// What is behind the last end belongs to no row yet.
+    pub data: Cells<u8>,
 }
 
 impl Texts {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.ends.len() - 1
+        self.ends.len()
     }
 
     /// The text `index`.
     pub fn get(&self, index: usize) -> &[u8] {
-        &self.data[self.ends[index] as usize..self.ends[index + 1] as usize]
+        &self.data[self.ends.0[index] as usize..self.ends.0[index + 1] as usize]
     }
 
     /// Ends a text: all data behind the one before.
     #[inline]
     pub fn push_end(&mut self) {
-        self.ends.push(offset(self.data.len()));
+        self.ends.push(self.data.len());
+    }
+
+    /// Adds the text that begins at `at` if it is ASCII without escapes, and gives the place of its closing quote. If it
+    /// is not, there may be a part of it behind the last text.
+    #[inline(always)]
+    pub fn push_plain(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let (end, ascii) = copy_plain(bytes, at, &mut self.data);
+        if !ascii || byte_at(bytes, end) != b'"' {
+            return None;
+        }
+        self.push_end();
+        Some(end)
     }
 
     /// Cuts back to `len` texts, and takes away data that belongs to none.
     pub fn truncate(&mut self, len: usize) {
-        self.ends.truncate(len + 1);
-        if let Some(end) = self.ends.last() {
-            self.data.truncate(*end as usize);
-        }
+        self.ends.truncate(len);
+        self.data.truncate(self.ends.last());
+    }
+
+    fn reuse(&mut self) {
+        self.ends.reuse();
+        self.data.reuse();
     }
 
     fn memory(&self) -> usize {
-        self.ends.capacity() * 4 + self.data.capacity()
+        self.ends.memory() + self.data.memory()
     }
 
     fn finish(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let data = take(&mut self.data);
-        self.data.reserve(data.len());
-        (finish_ends(&mut self.ends), Buffer::from_vec(data))
+        (self.ends.finish(), self.data.lend())
     }
 
     /// Panics if it is not UTF-8, which every record was checked for.
@@ -393,64 +477,97 @@ impl Texts {
 /// Texts of which each distinct one is kept once. One that only rejected rows used stays, and harms nobody.
 #[derive(Default)]
 pub struct Dictionary {
-    keys: Vec<i32>,
+    keys: Cells<i32>,
+    /// By a hash that records cannot be written against; it is asked for what `recent` does not know.
     known: HashMap<Box<[u8]>, i32>,
     distinct: Texts,
+    /// By a quick hash, the last text that had it.
+    recent: Recent,
+}
+
+/// How many short texts the quick way remembers.
+const RECENT: usize = 256;
+
+/// Short texts with zeros behind, and the key of each.
+struct Recent(Vec<(u128, i32)>);
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent(vec![(u128::MAX, 0); RECENT])
+    }
 }
 
 impl Dictionary {
     /// Adds a row.
     pub fn push(&mut self, text: &[u8]) {
+        let key = self.key(text);
+        self.keys.push(key);
+    }
+
+    /// Adds the text that begins at `at` if it is ASCII without escapes and shorter than a block, as texts of which few
+    /// are distinct mostly are, and gives the place of its closing quote.
+    #[inline(always)]
+    pub fn push_short(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        let block = wide::load(bytes, at);
+        let special = block.special();
+        let len = special.trailing_zeros() as usize;
+        if special == 0 || block.high() & wide::first(len) != 0 || byte_at(bytes, at + len) != b'"' {
+            return None;
+        }
+        // A text has no control characters, so that zeros behind it make it no other.
+        let text = u128::from_le_bytes(block.bytes()) & ((1 << (8 * len)) - 1);
+        let mixed = (text as u64 ^ (text >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slot = (mixed >> 56) as usize % RECENT;
+        let (known, mut key) = self.recent.0[slot];
+        if known != text {
+            key = self.key(&bytes[at..at + len]);
+            self.recent.0[slot] = (text, key);
+        }
+        self.keys.push(key);
+        Some(at + len)
+    }
+
+    fn key(&mut self, text: &[u8]) -> i32 {
         if let Some(key) = self.known.get(text) {
-            return self.keys.push(*key);
+            return *key;
         }
         let key = offset(self.distinct.len());
         self.distinct.data.extend_from_slice(text);
         self.distinct.push_end();
         self.known.insert(text.into(), key);
-        self.keys.push(key);
+        key
     }
 
     fn memory(&self) -> usize {
         let known = self.known.capacity() * size_of::<(Box<[u8]>, i32)>() + self.distinct.data.len();
-        self.keys.capacity() * 4 + known + self.distinct.memory()
+        self.keys.memory() + known + self.distinct.memory() + RECENT * size_of::<(u128, i32)>()
     }
 
     fn finish(&mut self, nulls: Option<NullBuffer>) -> ArrayRef {
         self.known.clear();
+        self.recent.0.fill((u128::MAX, 0));
         let arrow = DataType::Int32;
         if self.distinct.len() == 0 {
             // All rows are null, with key 0, which must exist.
             self.distinct.push_end();
         }
-        let keys = take(&mut self.keys);
-        self.keys.reserve(keys.len());
-        let keys = PrimitiveArray::<Int32Type>::new(ScalarBuffer::from(keys), nulls).with_data_type(arrow);
+        let len = self.keys.len();
+        let keys = ScalarBuffer::new(self.keys.lend(), 0, len);
+        let keys = PrimitiveArray::<Int32Type>::new(keys, nulls).with_data_type(arrow);
         Arc::new(DictionaryArray::new(keys, self.distinct.finish_strings(None)))
     }
 }
 
-fn fixed<T: ArrowPrimitiveType>(cells: &mut Vec<T::Native>, nulls: Option<NullBuffer>, arrow: &DataType) -> ArrayRef {
-    let done = take(cells);
-    cells.reserve(done.len());
-    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(done), nulls).with_data_type(arrow.clone()))
-}
-
-fn finish_ends(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    let done = take(ends);
-    ends.reserve(done.len());
-    ends.push(0);
-    OffsetBuffer::new(ScalarBuffer::from(done))
+fn fixed<T: ArrowPrimitiveType>(cells: &mut Cells<T::Native>, nulls: Option<NullBuffer>, arrow: &DataType) -> ArrayRef {
+    let len = cells.len();
+    let values = ScalarBuffer::new(cells.lend(), 0, len);
+    Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(arrow.clone()))
 }
 
 /// As Arrow's offsets are. Records and batches are far too small for 2 GiB of anything (`RECORD_BYTES_MAX`).
 #[inline]
 pub fn offset(len: usize) -> i32 {
     i32::try_from(len).expect("a batch of rows stays far below 2 GiB")
-}
-
-fn cell_bytes<T>(_: &[T]) -> usize {
-    size_of::<T>()
 }
 
 #[cfg(test)]

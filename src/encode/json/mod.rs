@@ -5,13 +5,14 @@
 //!
 //! - A record is one JSON object (RFC 8259), with white space around it at most, up to [`RECORD_BYTES_MAX`] and
 //!   [`DEPTH_MAX`] deep. All of it is checked, also what no column asks for.
-//! - A key finds the column of that key, or else the one that differs by ASCII case only. Of equal keys the last wins;
-//!   each has to fit. A field that is missing or `null` is null.
+//! - A key finds the column of that key, or else one that is alike ([`Matching`]). Of several keys that find one column
+//!   the last wins, in maps too, and each has to fit. A field that is missing or `null` is null.
 //! - Whole numbers are exact (`1.0` and `1e3` are whole, `1.5` and what is out of range is rejected); so are decimals.
 //!   Floats are the nearest. A string that spells a number or a boolean exactly as JSON does is taken for one.
-//! - Dates and times: see `time.rs`. Binary: see `BinaryText`.
+//! - Dates and times: see `time.rs`, or as the column's `format` says. Binary: see `BinaryText`.
 //! - Fields that the schema does not know, also within structs, are kept, dropped, or a reason to reject ([`OnUnknown`]).
 
+mod cells;
 mod column;
 mod flaw;
 mod keys;
@@ -19,6 +20,8 @@ mod number;
 mod scan;
 mod time;
 mod value;
+mod whole;
+mod wide;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +34,9 @@ use arrow_schema::{DataType, Field, SchemaRef};
 use serde::Deserialize;
 
 pub use flaw::{MALFORMED_DATA, PARSE_ERROR};
+pub use keys::Matching;
 pub use scan::DEPTH_MAX;
+pub use whole::whole_value;
 
 use super::schema::{Data, Schema, Type};
 use crate::error::Reason;
@@ -72,12 +77,12 @@ pub struct Decoder {
 
 impl Decoder {
     /// A decoder without rows; `arrow` is what [`arrow_schema`] gives for the same schema.
-    pub fn new(schema: &Schema, arrow: SchemaRef, on_unknown: OnUnknown, case_insensitive: bool) -> Decoder {
+    pub fn new(schema: &Schema, arrow: SchemaRef, on_unknown: OnUnknown, matching: Matching) -> Decoder {
         let rest = Data { kind: Type::Json, nullable: true };
         Decoder {
             arrow,
-            columns: Members::new(schema.columns(), case_insensitive),
-            rest: (on_unknown == OnUnknown::Keep).then(|| Node::new(&rest, case_insensitive)),
+            columns: Members::new(schema.columns(), &[], matching),
+            rest: (on_unknown == OnUnknown::Keep).then(|| Node::new(&rest, &[], matching)),
             on_unknown,
             rows: 0,
             json_bytes: 0,
@@ -88,6 +93,9 @@ impl Decoder {
 
     /// Adds a record as a row, or says why it is none; the columns are then as they were.
     pub fn push(&mut self, record: &[u8]) -> Result<(), Reason> {
+        if self.rows == 0 {
+            self.columns.nodes.iter_mut().chain(&mut self.rest).for_each(Node::reuse);
+        }
         if let Err(flaw) = self.row(record) {
             self.columns.truncate(self.rows);
             return Err(flaw.reason(record));
@@ -128,10 +136,6 @@ impl Decoder {
                 at: RECORD_BYTES_MAX,
                 what: "expected a record of at most 64 MiB",
             }));
-        }
-        if simdutf8::basic::from_utf8(record).is_err() {
-            let at = std::str::from_utf8(record).map_or_else(|error| error.valid_up_to(), |_| 0);
-            return Err(Box::new(Flaw::Malformed { at, what: "expected UTF-8" }));
         }
         self.rest_text.clear();
         let mut cursor = Cursor {

@@ -2,6 +2,8 @@
 
 use arrow_buffer::i256;
 
+use super::wide;
+
 /// A number as JSON writes it (RFC 8259, section 6), taken apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Number<'a> {
@@ -14,6 +16,104 @@ pub struct Number<'a> {
     /// How many of them stand behind the point.
     fraction: i64,
     exponent: i64,
+}
+
+/// A number as most are: without an exponent, with at most 15 digits before the point and 15 behind it. Small enough to
+/// stay in registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Short {
+    /// Bytes of it.
+    pub len: usize,
+    negative: bool,
+    /// All digits as one number; meaningless above 19 of them.
+    mantissa: u64,
+    digits: u32,
+    fraction: u32,
+}
+
+impl Short {
+    /// The number at `at`, eight digits at a step; `None` if it is not quite that, or none at all.
+    #[inline(always)]
+    pub fn parse(bytes: &[u8], at: usize) -> Option<Short> {
+        let negative = bytes.get(at) == Some(&b'-');
+        let start = at + usize::from(negative);
+        let (mut digits, mut mantissa) = wide::digits(wide::load_word(bytes, start));
+        if digits == 8 {
+            let (more, low) = wide::digits(wide::load_word(bytes, start + 8));
+            digits += more;
+            mantissa = mantissa * TEN_TO[more] + low;
+        }
+        let zero_first = digits > 1 && bytes.get(start) == Some(&b'0');
+        if digits == 0 || digits > 15 || zero_first {
+            return None;
+        }
+        let mut end = start + digits;
+        let mut fraction = 0;
+        let mut behind = bytes.get(end).copied().unwrap_or(0);
+        if behind == b'.' {
+            end += 1;
+            let (count, low) = wide::digits(wide::load_word(bytes, end));
+            fraction = count;
+            mantissa = mantissa.wrapping_mul(TEN_TO[count]).wrapping_add(low);
+            if count == 8 {
+                let (more, low) = wide::digits(wide::load_word(bytes, end + 8));
+                fraction += more;
+                mantissa = mantissa.wrapping_mul(TEN_TO[more]).wrapping_add(low);
+            }
+            if fraction == 0 || fraction == 16 {
+                return None;
+            }
+            digits += fraction;
+            end += fraction;
+            behind = bytes.get(end).copied().unwrap_or(0);
+        }
+        if behind | 0x20 == b'e' {
+            return None;
+        }
+        Some(Short { len: end - at, negative, mantissa, digits: digits as u32, fraction: fraction as u32 })
+    }
+
+    /// The value if it is a whole number.
+    #[inline(always)]
+    pub fn whole(self) -> Option<i64> {
+        (self.fraction == 0).then_some(self.signed(self.mantissa))
+    }
+
+    /// The value times `10^scale` if that is below 10^`precision` and 10^18, and nothing is cut.
+    #[inline(always)]
+    pub fn scaled(self, precision: u8, scale: u8) -> Option<i64> {
+        let shift = u32::from(scale).checked_sub(self.fraction)?;
+        if self.digits + shift > 18 {
+            return None;
+        }
+        // Within 18 digits neither factor nor product comes near 2^63.
+        let magnitude = self.mantissa * TEN_TO[shift as usize];
+        (magnitude < TEN_TO[usize::from(precision).min(18)]).then_some(self.signed(magnitude))
+    }
+
+    /// The nearest float64, if it has at most 19 digits.
+    #[inline(always)]
+    pub fn f64(self) -> Option<f64> {
+        let value = match self.digits {
+            // One division of exact floats rounds once (Clinger's fast path).
+            ..=15 => self.mantissa as f64 / TENS.get(self.fraction as usize)?,
+            16..=19 => nearest(self.mantissa, -i64::from(self.fraction)),
+            _ => return None,
+        };
+        Some(if self.negative { -value } else { value })
+    }
+
+    /// The nearest float32, if it has at most 7 digits; exact in 24 bits, as above in 53.
+    #[inline(always)]
+    pub fn f32(self) -> Option<f32> {
+        let value = self.mantissa as f32 / *TENS.get(self.fraction as usize)? as f32;
+        (self.digits <= 7).then_some(if self.negative { -value } else { value })
+    }
+
+    #[inline(always)]
+    fn signed(self, magnitude: u64) -> i64 {
+        if self.negative { -(magnitude as i64) } else { magnitude as i64 }
+    }
 }
 
 /// The magnitude of a number times a power of ten, cut to a whole one: `high * 10^38 + low`, below 10^76.
@@ -32,6 +132,17 @@ impl<'a> Number<'a> {
     /// The number at the beginning of `bytes`, or the offset at which a digit is missing. What follows is not looked at.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Number<'a>, usize> {
+        match Short::parse(bytes, 0) {
+            Some(Short { len, negative, mantissa, digits, fraction }) => {
+                let (digits, fraction) = (digits as usize, fraction as i64);
+                Ok(Number { text: &bytes[..len], negative, mantissa, digits, fraction, exponent: 0 })
+            }
+            None => Number::any(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn any(bytes: &'a [u8]) -> Result<Number<'a>, usize> {
         let negative = bytes.first() == Some(&b'-');
         let start = usize::from(negative);
         let mut at = start;
@@ -135,11 +246,22 @@ impl<'a> Number<'a> {
             let value = if shift < 0 { magnitude / power } else { magnitude * power };
             return Some(if self.negative { -value } else { value });
         }
+        if self.digits <= 19 && (-19..=19).contains(&shift) {
+            let magnitude = nearest(self.mantissa, shift);
+            return Some(if self.negative { -magnitude } else { magnitude });
+        }
         self.str()?.parse().ok().filter(|value: &f64| value.is_finite())
     }
 
     /// The nearest float32; `None` if that is infinite.
     pub fn f32(&self) -> Option<f32> {
+        let shift = self.exponent - self.fraction;
+        if self.digits <= 7 && (-10..=10).contains(&shift) {
+            // Exact in 24 bits, as above in 53.
+            let (magnitude, power) = (self.mantissa as f32, TENS[shift.unsigned_abs() as usize] as f32);
+            let value = if shift < 0 { magnitude / power } else { magnitude * power };
+            return Some(if self.negative { -value } else { value });
+        }
         self.str()?.parse().ok().filter(|value: &f32| value.is_finite())
     }
 
@@ -147,6 +269,39 @@ impl<'a> Number<'a> {
         std::str::from_utf8(self.text).ok()
     }
 }
+
+/// The float64 nearest to `mantissa * 10^shift`, by whole numbers: for any mantissa, and a shift from -19 to 19.
+#[inline(never)]
+fn nearest(mantissa: u64, shift: i64) -> f64 {
+    let power = TEN_TO[shift.unsigned_abs() as usize];
+    if shift >= 0 {
+        // Rust rounds whole numbers to the nearest float, ties to even, as the value itself would be.
+        return (u128::from(mantissa) * u128::from(power)) as f64;
+    }
+    if mantissa == 0 {
+        return 0.0;
+    }
+    // The quotient has 63 or 64 bits when the mantissa begins as many bits above the power: enough that its last bit lies
+    // below where a float is rounded, and can stand for all that the division leaves.
+    let bits = 63 + mantissa.leading_zeros() - power.leading_zeros();
+    let dividend = u128::from(mantissa) << bits;
+    let quotient = (dividend / u128::from(power)) as u64;
+    let exact = u128::from(quotient) * u128::from(power) == dividend;
+    let sticky = quotient | u64::from(!exact);
+    // A power of two, and no result is near the least float: exact.
+    sticky as f64 * f64::from_bits(u64::from(1023 - bits) << 52)
+}
+
+/// Powers of ten that fit.
+pub const TEN_TO: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut index = 1;
+    while index < 20 {
+        powers[index] = powers[index - 1] * 10;
+        index += 1;
+    }
+    powers
+};
 
 const TENS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
@@ -275,6 +430,41 @@ mod tests {
                     prop_assert!(expected.len() == 1 || !scaled.fits(expected.len() as u8 - 1));
                 }
             }
+        }
+
+        #[test]
+        fn floats_of_up_to_nineteen_digits_are_the_nearest(mantissa in any::<u64>(), cut in 0u32..64, shift in -25i64..25) {
+            let mantissa = mantissa >> cut;
+            let digits = format!("{mantissa:019}");
+            let point = (digits.len() as i64 + shift.min(0)).max(1) as usize;
+            let plain = format!("{}.{}", &digits[..point], &digits[point..]);
+            let plain = plain.trim_start_matches('0').trim_end_matches('.');
+            for text in [format!("{mantissa}e{shift}"), format!("0{plain}").replace("0.", "0.0")] {
+                let Some(number) = Number::whole_text(text.as_bytes()) else { continue };
+                prop_assert_eq!(number.f64().map(f64::to_bits), text.parse::<f64>().ok().map(f64::to_bits), "{}", text);
+                let nearest = text.parse::<f32>().ok().filter(|value| value.is_finite());
+                prop_assert_eq!(number.f32().map(f32::to_bits), nearest.map(f32::to_bits), "{}", text);
+            }
+        }
+
+        #[test]
+        fn the_short_way_reads_what_the_long_way_reads(text in "-?[0-9]{0,18}(\\.[0-9]{0,18})?([eE][+-]?[0-9]{0,2})?[,} x0-9.]{0,9}") {
+            let parts = |number: Number| (number.text.to_vec(), number.negative, number.digits, number.fraction, number.exponent, number.mantissa);
+            if let Some(short) = Short::parse(text.as_bytes(), 0) {
+                let long = Number::any(text.as_bytes()).unwrap();
+                let text = std::str::from_utf8(long.text).unwrap();
+                prop_assert_eq!(short.len, text.len());
+                prop_assert!(short.f64().is_none_or(|value| value.to_bits() == text.parse::<f64>().unwrap().to_bits()));
+                prop_assert!(short.f32().is_none_or(|value| value.to_bits() == text.parse::<f32>().unwrap().to_bits()));
+                prop_assert!(short.whole().is_none_or(|value| long.whole() == Some(value.into())));
+                for (precision, scale) in [(18, 2), (4, 2), (38, 10), (1, 0)] {
+                    let scaled = long.scaled(scale.into()).filter(|scaled| scaled.exact && scaled.fits(precision));
+                    let expected = scaled.and_then(|scaled| scaled.i128(long.negative));
+                    prop_assert!(short.scaled(precision, scale).is_none_or(|value| Some(value.into()) == expected));
+                }
+            }
+            let (one, other) = (Number::parse(text.as_bytes()), Number::any(text.as_bytes()));
+            prop_assert_eq!(one.map(parts), other.map(parts));
         }
 
         #[test]

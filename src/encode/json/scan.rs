@@ -1,17 +1,19 @@
-//! Walks JSON text: white space, strings, numbers, whole values. The one place that looks for structure byte by byte,
-//! so that something wider than a byte can be put below it.
+//! Walks JSON text: white space, strings, numbers, whole values. Strings are looked at a block at a time (`wide.rs`).
 //!
-//! The text is valid UTF-8 (checked before). Nothing here recurses: depth is counted, at most [`DEPTH_MAX`].
+//! Any bytes will do: what is not ASCII stands in strings only, and is checked to be UTF-8 there, where it is met.
+//! Nothing here recurses: depth is counted, at most [`DEPTH_MAX`].
 
 use super::flaw::{Flaw, Found};
-use super::number::Number;
+use super::number::{Number, Short};
+use super::wide;
 
 /// How deep objects and arrays nest in one record.
 pub const DEPTH_MAX: usize = 128;
 
 /// A place in a record.
 pub struct Scanner<'a> {
-    bytes: &'a [u8],
+    /// All of the record.
+    pub bytes: &'a [u8],
     /// The next byte to look at.
     pub at: usize,
 }
@@ -135,30 +137,66 @@ impl<'a> Scanner<'a> {
             return Err(self.malformed("expected a string"));
         }
         let start = self.at + 1;
-        let end = plain_end(self.bytes, start);
-        if self.bytes.get(end) == Some(&b'"') {
+        let (end, ascii) = plain_end(self.bytes, start);
+        if ascii && self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
             return Ok(Text { raw: &self.bytes[start..end], escaped: false });
         }
-        self.string_with_escapes(start, end)
+        self.string_with_more(start, end)
     }
 
-    fn string_with_escapes(&mut self, start: usize, mut end: usize) -> Found<Text<'a>> {
-        loop {
-            self.at = end;
-            match self.bytes.get(end) {
-                Some(b'"') => {
-                    self.at = end + 1;
-                    return Ok(Text { raw: &self.bytes[start..end], escaped: true });
-                }
-                Some(b'\\') => match escape(&self.bytes[end..]) {
-                    Some((_, len)) => end = plain_end(self.bytes, end + len),
-                    None => return Err(self.malformed("expected an escape that stands for a character")),
-                },
-                Some(_) => return Err(self.malformed("expected no control character in a string")),
-                None => return Err(self.malformed("expected a closing quote")),
-            }
+    /// The rest of a string that has more than ASCII or escapes.
+    fn string_with_more(&mut self, start: usize, mut end: usize) -> Found<Text<'a>> {
+        let mut escaped = false;
+        while let Some(next) = self.escape_or_end(end)? {
+            escaped = true;
+            end = plain_end(self.bytes, end + next.1).0;
         }
+        self.utf8(start, end)?;
+        self.at = end + 1;
+        Ok(Text { raw: &self.bytes[start..end], escaped })
+    }
+
+    /// Takes a string, whose first quote stands here, and appends it without quotes and escapes to `out`. If it is none,
+    /// there may be a part of it.
+    pub fn string_into(&mut self, out: &mut Vec<u8>) -> Found<()> {
+        let begin = out.len();
+        let start = self.at + 1;
+        let mut end = copy_plain(self.bytes, start, out).0;
+        while let Some((c, len)) = self.escape_or_end(end)? {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            end = copy_plain(self.bytes, end + len, out).0;
+        }
+        // What escapes stand for is whole characters: with them it is UTF-8 just if it is without.
+        if simdutf8::basic::from_utf8(&out[begin..]).is_err() {
+            self.utf8(start, end)?;
+        }
+        self.at = end + 1;
+        Ok(())
+    }
+
+    /// What ends plain text at `end`: an escape, or the quote that ends the string.
+    fn escape_or_end(&mut self, end: usize) -> Found<Option<(char, usize)>> {
+        self.at = end;
+        match self.bytes.get(end) {
+            Some(b'"') => Ok(None),
+            Some(b'\\') => match escape(&self.bytes[end..]) {
+                Some(escape) => Ok(Some(escape)),
+                None => Err(self.malformed("expected an escape that stands for a character")),
+            },
+            Some(_) => Err(self.malformed("expected no control character in a string")),
+            None => Err(self.malformed("expected a closing quote")),
+        }
+    }
+
+    /// That a string's bytes are UTF-8.
+    fn utf8(&mut self, start: usize, end: usize) -> Found<()> {
+        let raw = &self.bytes[start..end];
+        if simdutf8::basic::from_utf8(raw).is_ok() {
+            return Ok(());
+        }
+        self.at = start + std::str::from_utf8(raw).map_or_else(|error| error.valid_up_to(), str::len);
+        Err(self.malformed("expected UTF-8"))
     }
 
     /// Takes a number; its first byte, a minus or a digit, stands here.
@@ -189,6 +227,10 @@ impl<'a> Scanner<'a> {
     pub fn skip(&mut self, depth: usize) -> Found<&'a [u8]> {
         self.token();
         let start = self.at;
+        if let Some(end) = usual_end(self.bytes, start) {
+            self.at = end;
+            return Ok(self.since(start));
+        }
         // One bit per open level, the innermost lowest: whether it is an object.
         let mut objects: u128 = 0;
         let mut open = 0;
@@ -211,6 +253,9 @@ impl<'a> Scanner<'a> {
                         }
                         continue 'value;
                     }
+                }
+                b'"' | b'-' | b'0'..=b'9' if usual_end(self.bytes, self.at).is_some() => {
+                    self.at = usual_end(self.bytes, self.at).unwrap_or(self.at);
                 }
                 b'"' => drop(self.string()?),
                 b'-' | b'0'..=b'9' => drop(self.number()?),
@@ -246,27 +291,69 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The first quote, backslash or control character at or behind `at`, or the end. Eight bytes at a step.
+/// The byte at `at`, or 0 at the end.
 #[inline(always)]
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The lowest high bit set by `below` is exact: borrows only travel upwards, above a true hit.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let hits = quote | backslash | below(word, 0x20);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize / 8;
+pub fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// The text of the string that begins at `at` with its quote, if it is ASCII without escapes.
+#[inline(always)]
+pub fn plain_text(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let (end, ascii) = plain_end(bytes, at + 1);
+    (ascii && byte_at(bytes, end) == b'"').then(|| &bytes[at + 1..end])
+}
+
+/// Where the value at `at` ends, if it is a string, a number or a word, and as most are; else it has to be looked at
+/// byte by byte.
+#[inline(always)]
+fn usual_end(bytes: &[u8], at: usize) -> Option<usize> {
+    match byte_at(bytes, at) {
+        b'"' => {
+            let (end, ascii) = plain_end(bytes, at + 1);
+            (ascii && byte_at(bytes, end) == b'"').then_some(end + 1)
         }
-        at += 8;
+        b'-' | b'0'..=b'9' => Some(at + Short::parse(bytes, at)?.len),
+        _ => None,
     }
-    while bytes.get(at).is_some_and(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
-        at += 1;
+}
+
+/// Appends all up to the first quote, backslash or control character, or the end, and says where that is, and whether
+/// there was ASCII only. Blocks are copied whole, and what was too much is cut off.
+#[inline(always)]
+pub fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> (usize, bool) {
+    let mut high = 0;
+    loop {
+        let block = wide::load(bytes, at);
+        out.extend_from_slice(&block.bytes());
+        let special = block.special();
+        if special != 0 {
+            let plain = special.trailing_zeros() as usize;
+            out.truncate(out.len() - wide::BLOCK + plain);
+            high |= block.high() & wide::first(plain);
+            // A block that ends the text has zeros behind it, which are control characters.
+            return (at + plain, high == 0);
+        }
+        high |= block.high();
+        at += wide::BLOCK;
     }
-    at
+}
+
+/// The first quote, backslash or control character at or behind `at`, or the end, and whether all before it is ASCII.
+#[inline(always)]
+fn plain_end(bytes: &[u8], mut at: usize) -> (usize, bool) {
+    let mut high = 0;
+    loop {
+        let block = wide::load(bytes, at);
+        let special = block.special();
+        if special != 0 {
+            let plain = special.trailing_zeros() as usize;
+            high |= block.high() & wide::first(plain);
+            return (at + plain, high == 0);
+        }
+        high |= block.high();
+        at += wide::BLOCK;
+    }
 }
 
 /// The character that the escape at the beginning of `bytes` stands for, and the escape's length; `None` if it stands
@@ -309,14 +396,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_plain_text_is_found_at_every_offset() {
-        for len in 0..40 {
-            for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
-                for filler in [b'a', b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff] {
-                    let mut bytes = vec![filler; 48];
-                    bytes[len] = special;
-                    assert_eq!(plain_end(&bytes, 0), len, "{special:#x} behind {len} of {filler:#x}");
-                    assert_eq!(plain_end(&bytes[..len], 0), len);
+    fn the_end_of_plain_text_is_found_at_every_offset_and_length() {
+        for start in 0..18 {
+            for len in 0..40 {
+                for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+                    for filler in [b'a', b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xff] {
+                        let mut bytes = vec![filler; 64];
+                        bytes[..start].fill(b'"');
+                        bytes[start + len] = special;
+                        let expected = (start + len, len == 0 || filler.is_ascii());
+                        for bytes in [&bytes[..], &bytes[..start + len + 1], &bytes[..start + len]] {
+                            assert_eq!(plain_end(bytes, start), expected, "{special:#x} behind {len} of {filler:#x}");
+                            let mut copy = b"before".to_vec();
+                            assert_eq!(copy_plain(bytes, start, &mut copy), expected);
+                            assert_eq!(copy[6..], bytes[start..start + len]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_to_take_a_string_agree() {
+        for tail in ["", "é", "😀", "\\n", "\\ud83d\\ude00", "\\u0000é\\\\"] {
+            for len in 0..40 {
+                let json = format!("\"{}{tail}{tail}\"", "x".repeat(len));
+                for cut in 0..=json.len() {
+                    for broken in [None, Some(0xff), Some(b'\n')] {
+                        let mut bytes = json.as_bytes()[..cut].to_vec();
+                        bytes.extend(broken);
+                        bytes.extend_from_slice(&json.as_bytes()[cut..]);
+                        if cut == 0 && broken.is_some() {
+                            continue;
+                        }
+                        let (mut one, mut other, mut out) = (Scanner::new(&bytes), Scanner::new(&bytes), Vec::new());
+                        let taken = one.string().ok().map(|text| text.plain(&mut Vec::new()).to_vec());
+                        let into = other.string_into(&mut out).ok().map(|()| out);
+                        assert_eq!((taken, one.at), (into, other.at), "{bytes:?}");
+                    }
                 }
             }
         }

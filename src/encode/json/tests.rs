@@ -1,16 +1,21 @@
 //! What the decoder promises: the rules of `mod.rs`, and no trace of a rejected record in any kind of column.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int32Type, Int64Type};
+use arrow_array::types::{
+    Date32Type, Float64Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMicrosecondType,
+    TimestampMillisecondType,
+};
 use arrow_array::{Array, RecordBatch};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
 
+const CASE: Matching = Matching { case_insensitive: true, dots_to_underscores: false };
+
 fn decoder(schema: &str, on_unknown: OnUnknown) -> Decoder {
     let schema: Schema = serde_saphyr::from_str(schema).unwrap();
-    Decoder::new(&schema, arrow_schema(&schema, on_unknown).unwrap(), on_unknown, true)
+    Decoder::new(&schema, arrow_schema(&schema, on_unknown).unwrap(), on_unknown, CASE)
 }
 
 /// Rows and reasons of the records, in order.
@@ -241,6 +246,56 @@ fn unknown_fields_are_kept_byte_for_byte_at_their_place() {
 }
 
 #[test]
+fn a_column_says_how_its_times_are_written() {
+    let schema = "
+        s: { type: timestamp(ms), format: epoch_s }
+        n: { type: timestamp(us), format: [epoch_ns, rfc3339] }
+        l: { type: 'list<timestamp(ms)>', format: '%d/%b/%Y:%H:%M:%S %z' }
+        d: { type: date, format: ['%Y%m%d', epoch_ms] }
+        t: { type: time(ms), format: '%I:%M %p' }
+        o: { type: 'struct<x:timestamp(ms)>', format: epoch_us }";
+    let (batch, reasons) = decode(
+        schema,
+        OnUnknown::Drop,
+        &[
+            r#"{"s":100000000000.5,"n":-1,"l":["20/Nov/2026:13:34:56 +0100",null],"d":20261120,"t":"01:02 PM","o":{"x":1500}}"#,
+            r#"{"s":"-0.0001","n":"2026-11-20T12:34:56.789Z","l":[],"d":"1763632923123","t":null,"o":{"x":"-1"}}"#,
+            r#"{"s":"2026-11-20T12:34:56Z"}"#,
+            r#"{"n":"2026-11-20"}"#,
+            r#"{"l":["20/Nov/2026:13:34:56 +0100",0]}"#,
+            r#"{"d":"2026-11-20"}"#,
+            r#"{"t":43200}"#,
+            r#"{"o":{"x":true}}"#,
+        ],
+    );
+    assert_eq!(batch.num_rows(), 2);
+    let units = |array: &dyn Array| match array.data_type() {
+        arrow_schema::DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, _) => {
+            array.as_primitive::<TimestampMicrosecondType>().values().to_vec()
+        }
+        _ => array.as_primitive::<TimestampMillisecondType>().values().to_vec(),
+    };
+    assert_eq!(units(batch.column(0)), [100_000_000_000_500, -1]);
+    assert_eq!(units(batch.column(1)), [-1, 1_795_178_096_789_000]);
+    assert_eq!(units(batch.column(2).as_list::<i32>().values()), [1_795_178_096_000, 0]);
+    assert_eq!(batch.column(3).as_primitive::<Date32Type>().values()[..], [20_777, 20_412]);
+    assert_eq!(batch.column(4).as_primitive::<Time32MillisecondType>().value(0), 46_920_000);
+    assert_eq!(units(batch.column(5).as_struct().column(0)), [1, -1]);
+    let messages: Vec<_> = reasons.into_iter().map(|reason| reason.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "column s: expected timestamp(ms), found string \"2026-11-20T12:34:56Z\" (not as the column's format says)",
+            "column n: expected timestamp(us), found string \"2026-11-20\" (not as the column's format says)",
+            "column l[1]: expected timestamp(ms), found number 0 (not as the column's format says)",
+            "column d: expected date, found string \"2026-11-20\" (not as the column's format says)",
+            "column t: expected time(ms), found number 43200 (not as the column's format says)",
+            "column o.x: expected timestamp(ms), found boolean true",
+        ]
+    );
+}
+
+#[test]
 fn required_fields_of_a_null_struct_are_not_missed() {
     let schema = "o: struct<a:int64 not null, l:list<string not null> not null>\nn: struct<a:int64>";
     let (batch, reasons) = decode(
@@ -389,7 +444,7 @@ proptest! {
         let yaml = "i: int64\nf: float64\ns: string\nb: bool\nl: list<int64>\no: struct<x:string,y:list<bool>>\nm: map<string,float64>";
         let schema: Schema = serde_saphyr::from_str(yaml).unwrap();
         let arrow = arrow_schema(&schema, OnUnknown::Drop).unwrap();
-        let mut decoder = Decoder::new(&schema, arrow, OnUnknown::Drop, false);
+        let mut decoder = Decoder::new(&schema, arrow, OnUnknown::Drop, Matching::default());
         let mut expected = Vec::new();
         for (record, pretty) in &records {
             let text = if *pretty { serde_json::to_vec_pretty(record) } else { serde_json::to_vec(record) }.unwrap();
@@ -417,7 +472,7 @@ proptest! {
         }
         let schema: Schema = serde_saphyr::from_str("i: json\no: json").unwrap();
         let arrow = arrow_schema(&schema, OnUnknown::Keep).unwrap();
-        let mut decoder = Decoder::new(&schema, arrow, OnUnknown::Keep, false);
+        let mut decoder = Decoder::new(&schema, arrow, OnUnknown::Keep, Matching::default());
         let ours = decoder.push(&text);
         let theirs = serde_json::from_slice::<Map<String, Value>>(&text);
         if theirs.as_ref().is_err_and(|error| error.to_string().contains("number out of range")) {

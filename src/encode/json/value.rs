@@ -4,11 +4,12 @@
 //! record: what no column asks for is skipped without recursion.
 
 use super::OnUnknown;
-use super::column::{Members, Node, Texts, Values, offset};
+use super::column::{Members, Node, Texts, Values};
 use super::flaw::{Flaw, Found};
-use super::number::Number;
-use super::scan::Scanner;
+use super::number::{Number, Short};
+use super::scan::{Scanner, byte_at, plain_text};
 use super::time;
+use super::wide;
 use crate::encode::schema::{BinaryText, Type, Unit};
 
 /// A record on its way into columns.
@@ -59,35 +60,57 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
     if !more {
         cursor.scan.at += 1;
     }
+    // In the usual way nothing is kept in memory but the columns: `at` stays in a register.
+    let bytes = cursor.scan.bytes;
+    let mut at = cursor.scan.at;
     while more {
-        cursor.scan.token();
-        let start = cursor.scan.at;
-        let column = keys.find(&mut cursor.scan, &mut next, cursor.scratch)?;
-        let key = cursor.scan.since(start);
-        cursor.scan.expect(b':', "expected `:`")?;
+        let (start, column);
+        match keys.likely(next).and_then(|seen| Some((seen, seen.end_at(bytes, at)?))) {
+            Some((seen, end)) => {
+                (start, column) = (at, seen.column);
+                at = end;
+                next += 1;
+            }
+            None => {
+                cursor.scan.at = at;
+                cursor.scan.token();
+                start = cursor.scan.at;
+                column = keys.find(&mut cursor.scan, &mut next, cursor.scratch)?;
+                at = cursor.scan.at;
+            }
+        }
         match column {
             Some(column) => {
                 let node = &mut nodes[column];
-                filled += usize::from(node.len() == row);
-                if node.len() > row {
+                if node.len() == row {
+                    filled += 1;
+                } else {
                     node.truncate(row);
                 }
-                let (rest_len, unknown) = (cursor.rest.len(), cursor.unknown);
-                let keeps = cursor.keeps(node);
-                if keeps {
-                    cursor.rest_member();
-                    cursor.rest.extend_from_slice(key);
-                    cursor.rest.push(b':');
-                }
-                value(cursor, node, depth).map_err(|flaw| flaw.within(&names[column]))?;
-                if keeps && cursor.unknown == unknown {
-                    cursor.rest.truncate(rest_len);
+                match usual_value(bytes, at, node) {
+                    Some(end) => at = end,
+                    None => {
+                        cursor.scan.at = at;
+                        member(cursor, start, node, depth).map_err(|flaw| flaw.within(&names[column]))?;
+                        at = cursor.scan.at;
+                    }
                 }
             }
-            None => unknown_field(cursor, start, key, depth)?,
+            None => {
+                cursor.scan.at = at;
+                unknown_field(cursor, start, depth)?;
+                at = cursor.scan.at;
+            }
         }
+        if byte_at(bytes, at) == b',' {
+            at += 1;
+            continue;
+        }
+        cursor.scan.at = at;
         more = again(&mut cursor.scan, b'}', "expected `,` or `}`")?;
+        at = cursor.scan.at;
     }
+    cursor.scan.at = at;
     if keep {
         cursor.rest.push(b'}');
     }
@@ -97,7 +120,23 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
     Ok(())
 }
 
-fn unknown_field(cursor: &mut Cursor, start: usize, key: &[u8], depth: usize) -> Found<()> {
+/// Reads any value as the next row of a column; its key began at `start`.
+fn member(cursor: &mut Cursor, start: usize, node: &mut Node, depth: usize) -> Found<()> {
+    let (rest_len, unknown) = (cursor.rest.len(), cursor.unknown);
+    let keeps = cursor.keeps(node);
+    if keeps {
+        cursor.rest_member();
+        cursor.rest.extend_from_slice(cursor.scan.since(start));
+    }
+    value(cursor, node, depth)?;
+    if keeps && cursor.unknown == unknown {
+        cursor.rest.truncate(rest_len);
+    }
+    Ok(())
+}
+
+fn unknown_field(cursor: &mut Cursor, start: usize, depth: usize) -> Found<()> {
+    let key = cursor.scan.since(start);
     cursor.scan.token();
     let at = cursor.scan.at;
     cursor.scan.skip(depth)?;
@@ -105,6 +144,8 @@ fn unknown_field(cursor: &mut Cursor, start: usize, key: &[u8], depth: usize) ->
     match cursor.on_unknown {
         OnUnknown::Drop => {}
         OnUnknown::Reject => {
+            // The colon stands behind the key, perhaps with blanks between.
+            let key = key.strip_suffix(b":").unwrap_or(key).trim_ascii();
             let path = String::from_utf8_lossy(key).trim_matches('"').to_owned();
             return Err(Box::new(Flaw::Unknown { at, path }));
         }
@@ -138,6 +179,61 @@ fn again(scan: &mut Scanner, end: u8, expected: &'static str) -> Found<bool> {
     Ok(byte == b',')
 }
 
+/// Reads the value that begins here, as most do: plain ASCII, short, and right, as the next row of `node`, and says where
+/// it ends. `None`: it is another, and nothing is changed, but for bytes behind the last text.
+#[inline(always)]
+fn usual_value(bytes: &[u8], at: usize, node: &mut Node) -> Option<usize> {
+    // As people write JSON, there is a blank behind the colon or comma.
+    let at = at + usize::from(byte_at(bytes, at) == b' ');
+    let byte = byte_at(bytes, at);
+    let end = match (&node.data.kind, &mut node.values) {
+        (Type::String, Values::Bytes(texts)) if byte == b'"' => texts.push_plain(bytes, at + 1)? + 1,
+        (Type::Int { .. }, values) => {
+            let number = Short::parse(bytes, at)?;
+            push_int(values, number.whole()?).ok()?;
+            at + number.len
+        }
+        (Type::Float64, Values::F64(cells)) => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(number.f64()?);
+            at + number.len
+        }
+        (Type::Float32, Values::F32(cells)) => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(number.f32()?);
+            at + number.len
+        }
+        (Type::Timestamp(unit, _), Values::I64(cells)) if byte != b'"' && node.formats.is_empty() => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(time::usual_timestamp_number(number.whole()?, *unit)?);
+            at + number.len
+        }
+        (Type::Decimal { precision, scale }, Values::I128(cells)) => {
+            let number = Short::parse(bytes, at)?;
+            cells.push(number.scaled(*precision, *scale)?.into());
+            at + number.len
+        }
+        (Type::Bool, Values::Bool(bits)) => {
+            let word = wide::load_word(bytes, at);
+            let value = word & 0xffff_ffff == u64::from(u32::from_le_bytes(*b"true"));
+            if !value && word & 0xff_ffff_ffff != u64::from_le_bytes(*b"false\0\0\0") {
+                return None;
+            }
+            bits.push(value);
+            at + 5 - usize::from(value)
+        }
+        (Type::Timestamp(unit, _), Values::I64(cells)) if byte == b'"' && node.formats.is_empty() => {
+            let text = plain_text(bytes, at)?;
+            cells.push(time::usual_timestamp(text, *unit)?);
+            at + text.len() + 2
+        }
+        (Type::Dictionary, Values::Dictionary(dictionary)) if byte == b'"' => dictionary.push_short(bytes, at + 1)? + 1,
+        _ => return None,
+    };
+    node.push_valid();
+    Some(end)
+}
+
 /// Reads the value that begins here as the next row of `node`.
 fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
     let byte = cursor.scan.token();
@@ -162,13 +258,22 @@ fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
             None => Err(""),
         },
         (Type::Bool, Values::Bool(bits)) => boolean(cursor, byte)?.map(|value| bits.push(value)),
+        (Type::Timestamp(unit, _), Values::I64(cells)) if !node.formats.is_empty() => {
+            declared(cursor, byte, |text| time::timestamp_as(&node.formats, text, *unit))?
+                .map(|value| cells.push(value))
+        }
+        (Type::Date, Values::I32(cells)) if !node.formats.is_empty() => {
+            declared(cursor, byte, |text| time::date_as(&node.formats, text))?.map(|value| cells.push(value))
+        }
+        (Type::Time(unit), values) if !node.formats.is_empty() => {
+            declared(cursor, byte, |text| time::time_as(&node.formats, text, *unit))?
+                .and_then(|value| push_int(values, value))
+        }
         (Type::Timestamp(unit, _), Values::I64(cells)) => {
             timestamp(cursor, byte, *unit)?.map(|value| cells.push(value))
         }
         (Type::Date, Values::I32(cells)) => date(cursor, byte)?.map(|value| cells.push(value)),
-        (Type::Time(unit), values) => {
-            time_of_day(cursor, byte, *unit)?.and_then(|value| push_int(values, value.into()))
-        }
+        (Type::Time(unit), values) => time_of_day(cursor, byte, *unit)?.and_then(|value| push_int(values, value)),
         (Type::Decimal { precision, scale }, values) => match cursor.number(byte)? {
             Some(number) => decimal(&number, *precision, *scale, values),
             None => Err(""),
@@ -185,12 +290,12 @@ fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
         }
         (Type::List(_), Values::List { ends, element }) if byte == b'[' => {
             list(cursor, element, keeps, depth + 1)?;
-            ends.push(offset(element.len()));
+            ends.push(element.len());
             Ok(())
         }
         (Type::Map(_), Values::Map { ends, keys, value }) if byte == b'{' => {
             map(cursor, keys, value, keeps, depth + 1)?;
-            ends.push(offset(keys.len()));
+            ends.push(keys.len());
             Ok(())
         }
         (Type::Struct(_), Values::Struct(members)) if byte == b'{' => {
@@ -243,7 +348,9 @@ fn string(cursor: &mut Cursor, byte: u8, texts: &mut Texts) -> Found<Taken<()>> 
     if byte != b'"' {
         return Ok(Err(""));
     }
-    cursor.scan.string()?.append_to(&mut texts.data);
+    // Part of it may be there, of the usual way.
+    texts.truncate(texts.len());
+    cursor.scan.string_into(&mut texts.data)?;
     texts.push_end();
     Ok(Ok(()))
 }
@@ -257,9 +364,19 @@ fn int(number: &Number, values: &mut Values) -> Taken<()> {
     }
 }
 
-#[inline]
-fn push_int(values: &mut Values, whole: i128) -> Taken<()> {
-    fn push<T: TryFrom<i128>>(cells: &mut Vec<T>, whole: i128) -> Taken<()> {
+#[inline(always)]
+fn push_int<W>(values: &mut Values, whole: W) -> Taken<()>
+where
+    i8: TryFrom<W>,
+    i16: TryFrom<W>,
+    i32: TryFrom<W>,
+    i64: TryFrom<W>,
+    u8: TryFrom<W>,
+    u16: TryFrom<W>,
+    u32: TryFrom<W>,
+    u64: TryFrom<W>,
+{
+    fn push<W, T: TryFrom<W>>(cells: &mut Vec<T>, whole: W) -> Taken<()> {
         cells.push(T::try_from(whole).map_err(|_| OUT_OF_RANGE)?);
         Ok(())
     }
@@ -311,10 +428,25 @@ fn timestamp(cursor: &mut Cursor, byte: u8, unit: Unit) -> Found<Taken<i64>> {
         return Ok(number.map_or(Err(""), |number| time::timestamp_number(&number, unit).ok_or(OUT_OF_RANGE)));
     }
     let text = cursor.scan.string()?.plain(cursor.scratch);
-    if let Some(number) = Number::whole_text(text) {
-        return Ok(time::timestamp_number(&number, unit).ok_or(OUT_OF_RANGE));
+    if let Some(units) = time::timestamp(text, unit) {
+        return Ok(Ok(units));
     }
-    Ok(time::timestamp(text, unit).ok_or("no RFC 3339 time that the column can hold"))
+    Ok(match Number::whole_text(text) {
+        Some(number) => time::timestamp_number(&number, unit).ok_or(OUT_OF_RANGE),
+        None => Err("no RFC 3339 time that the column can hold"),
+    })
+}
+
+/// A date or time in the formats that its column declares, from a text or the text of a number.
+fn declared<T>(cursor: &mut Cursor, byte: u8, read: impl Fn(&[u8]) -> Option<T>) -> Found<Taken<T>> {
+    let text = match byte {
+        b'"' => cursor.scan.string()?.plain(cursor.scratch),
+        _ => match cursor.number(byte)? {
+            Some(number) => number.text,
+            None => return Ok(Err("")),
+        },
+    };
+    Ok(read(text).ok_or("not as the column's format says"))
 }
 
 fn date(cursor: &mut Cursor, byte: u8) -> Found<Taken<i32>> {
@@ -353,7 +485,7 @@ fn binary(cursor: &mut Cursor, byte: u8, written: BinaryText, texts: &mut Texts)
     match written {
         BinaryText::Utf8 => texts.data.extend_from_slice(bytes),
         BinaryText::Base64 => {
-            if base64_simd::STANDARD.decode_append(bytes, &mut texts.data).is_err() {
+            if base64_simd::STANDARD.decode_append(bytes, &mut *texts.data).is_err() {
                 return Ok(Err("no base64"));
             }
         }
@@ -382,13 +514,28 @@ fn list(cursor: &mut Cursor, element: &mut Node, keeps: bool, depth: usize) -> F
     if !more {
         cursor.scan.at += 1;
     }
+    let bytes = cursor.scan.bytes;
+    let mut at = cursor.scan.at;
     while more {
         if keeps && index > 0 {
             cursor.rest.push(b',');
         }
-        value(cursor, element, depth).map_err(|flaw| flaw.within(&format!("[{index}]")))?;
+        match usual_value(bytes, at, element) {
+            Some(end) => at = end,
+            None => {
+                cursor.scan.at = at;
+                value(cursor, element, depth).map_err(|flaw| flaw.within(&format!("[{index}]")))?;
+                at = cursor.scan.at;
+            }
+        }
         index += 1;
+        if byte_at(bytes, at) == b',' {
+            at += 1;
+            continue;
+        }
+        cursor.scan.at = at;
         more = again(&mut cursor.scan, b']', "expected `,` or `]`")?;
+        at = cursor.scan.at;
     }
     if keeps {
         cursor.rest.push(b']');
@@ -432,15 +579,18 @@ fn entries(
         cursor.scan.at += 1;
     }
     while more {
-        cursor.scan.token();
+        let byte = cursor.scan.token();
         let start = cursor.scan.at;
-        let key = cursor.scan.string()?;
+        if byte != b'"' {
+            return Err(cursor.scan.malformed("expected a string"));
+        }
+        cursor.scan.string_into(&mut keys.data)?;
         let token = cursor.scan.since(start);
         cursor.scan.expect(b':', "expected `:`")?;
         if superseded.next_if_eq(&index).is_some() {
+            keys.truncate(keys.len());
             cursor.scan.skip(depth)?;
         } else {
-            key.append_to(&mut keys.data);
             keys.push_end();
             let (rest_len, unknown) = (cursor.rest.len(), cursor.unknown);
             if keeps {
@@ -448,8 +598,11 @@ fn entries(
                 cursor.rest.extend_from_slice(token);
                 cursor.rest.push(b':');
             }
-            value(cursor, values, depth)
-                .map_err(|flaw| flaw.within(&format!("[{}]", String::from_utf8_lossy(token))))?;
+            match usual_value(cursor.scan.bytes, cursor.scan.at, values) {
+                Some(end) => cursor.scan.at = end,
+                None => value(cursor, values, depth)
+                    .map_err(|flaw| flaw.within(&format!("[{}]", String::from_utf8_lossy(token))))?,
+            }
             if keeps && cursor.unknown == unknown {
                 cursor.rest.truncate(rest_len);
             }

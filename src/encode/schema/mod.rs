@@ -3,6 +3,7 @@
 //! ```yaml
 //! event_time: timestamp(ms) not null                 # 1. a type is a text
 //! userId: { type: string, key: user-id }             # 2. or a map: the JSON key differs from the column's name
+//! seen: { type: timestamp(ms), format: epoch_s }     # and how a date or time is written (`format.rs`)
 //! items: list<struct<sku:string, price:decimal(12,2)>>
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! map, so a struct is written without the blank (`a:int`) or in quotes.
 
 pub mod file;
+mod format;
 pub mod infer;
 mod origin;
 mod parse;
@@ -32,6 +34,8 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
+pub use format::TimeFormat;
+pub(super) use format::{day, instant, time_of_day};
 pub use origin::Origin;
 pub use parse::TypeError;
 
@@ -86,6 +90,8 @@ pub struct Column {
     /// The JSON key it is read from, where that is not its name.
     pub key: Option<String>,
     pub data: Data,
+    /// How its dates and times are written, tried in this order; if none are told, in the ways that tell themselves.
+    pub formats: Vec<TimeFormat>,
 }
 
 impl Column {
@@ -93,13 +99,13 @@ impl Column {
     pub fn new(name: &str, type_text: &str) -> Result<Column, String> {
         check_name(name)?;
         let data = Data::parse(type_text).map_err(|error| format!("column {name}: {error}"))?;
-        Ok(Column { name: name.into(), key: None, data })
+        Ok(Column { name: name.into(), key: None, data, formats: Vec::new() })
     }
 
     /// A column of a type that is known, read from the key of its own name; an error says why the name is none.
     pub fn of(name: &str, data: Data) -> Result<Column, String> {
         check_name(name)?;
-        Ok(Column { name: name.into(), key: None, data })
+        Ok(Column { name: name.into(), key: None, data, formats: Vec::new() })
     }
 
     /// The JSON key that this column is read from.
@@ -358,7 +364,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
     }
 }
 
-/// Reads a column as written: a type text, or a map of `type` and `key`.
+/// Reads a column as written: a type text, or a map of `type`, `key` and `format`.
 struct ColumnSeed {
     name: String,
 }
@@ -375,7 +381,7 @@ impl<'de> Visitor<'de> for ColumnSeed {
     type Value = Column;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "for column {} a type such as `string`, or a map of `type` and `key`", self.name)
+        write!(f, "for column {} a type such as `string`, or a map of `type`, `key` and `format`", self.name)
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Column, E> {
@@ -383,17 +389,27 @@ impl<'de> Visitor<'de> for ColumnSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Column, A::Error> {
-        let (mut text, mut key) = (None, None);
+        let (mut text, mut key, mut written) = (None, None, None);
         while let Some(field) = map.next_key::<String>()? {
             match field.as_str() {
                 "type" => text = Some(map.next_value::<String>()?),
                 "key" => key = Some(map.next_value::<String>()?),
-                _ => return Err(A::Error::unknown_field(&field, &["type", "key"])),
+                "format" => written = Some(map.next_value::<format::Written>()?),
+                _ => return Err(A::Error::unknown_field(&field, &["type", "key", "format"])),
             }
         }
         let text = text.ok_or_else(|| A::Error::missing_field("type"))?;
         let column = Column::new(&self.name, &text).map_err(A::Error::custom)?;
-        Ok(Column { key, ..column })
+        let texts = match written {
+            None => Vec::new(),
+            Some(format::Written::One(text)) => vec![text],
+            Some(format::Written::Several(texts)) if !texts.is_empty() => texts,
+            Some(_) => return Err(A::Error::custom(format!("column {}: an empty list of formats", self.name))),
+        };
+        let format = |text: &String| TimeFormat::new(text, &column.data);
+        let formats = texts.iter().map(format).collect::<Result<_, _>>();
+        let formats = formats.map_err(|error| A::Error::custom(format!("column {}: {error}", self.name)))?;
+        Ok(Column { key, formats, ..column })
     }
 }
 
@@ -422,6 +438,8 @@ mod tests {
         assert!(message.contains("did you mean `decimal`?") && message.contains("line 2"), "{message}");
         assert!(error("a: { key: x }").contains("missing field `type`"));
         assert!(error("a: { type: int, kee: x }").contains("unknown field `kee`"));
+        assert!(error("a: { type: date, format: epoch }").contains("column a: unknown format \"epoch\""));
+        assert!(error("a: { type: date, format: [] }").contains("column a: an empty list of formats"));
         assert!(error("a: { type: int, key: b }\nb: int").contains("another column reads the key \"b\""));
         assert!(error("{}").contains("at least one column"));
         assert!(error("a: [int]").contains("for column a a type such as `string`"));

@@ -185,7 +185,7 @@ impl<'a> Parser<'a> {
             let name = self.name()?;
             check_name(&name).map_err(|why| Parser { text: self.text, at: start }.error(&why, None))?;
             self.expect(':')?;
-            columns.push(Column { name, key: None, data: self.data(depth + 1)? });
+            columns.push(Column { name, key: None, data: self.data(depth + 1)?, formats: Vec::new() });
             distinct(&columns).map_err(|why| Parser { text: self.text, at: start }.error(&why, None))?;
             match self.peek() {
                 Some(',') => self.at += 1,

@@ -201,10 +201,10 @@ fn signed(house: &House, id: &str, secret: &str, body: &str) -> reqwest::Request
     let (date, target, host) = ("20261120T120000Z", "Firehose_20150804.PutRecord", house.address.to_string());
     let canonical = format!(
         "POST\n/\n\nhost:{host}\nx-amz-date:{date}\nx-amz-target:{target}\n\nhost;x-amz-date;x-amz-target\n{}",
-        sigv4::hex(&hydrant::receive::once::sha256(body.as_bytes()))
+        sigv4::hex(&sigv4::sha256(body.as_bytes()))
     );
     let scope = "20261120/eu-west-1/firehose/aws4_request";
-    let hash = sigv4::hex(&hydrant::receive::once::sha256(canonical.as_bytes()));
+    let hash = sigv4::hex(&sigv4::sha256(canonical.as_bytes()));
     let key = sigv4::signing_key(secret, "20261120", "eu-west-1", "firehose");
     let signature = sigv4::hex(&sigv4::hmac(&key, &format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}")));
     let authorization = format!(

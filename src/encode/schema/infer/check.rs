@@ -1,6 +1,6 @@
 //! Asks the decoder itself whether records fit: only it knows what it takes.
 
-use crate::encode::json::{Decoder, OnUnknown, arrow_schema};
+use crate::encode::json::{Decoder, Matching, OnUnknown, arrow_schema};
 use crate::encode::schema::{Column, Data, Schema, Type};
 use crate::error::Reason;
 use crate::record::Batch;
@@ -25,7 +25,8 @@ impl Check {
     fn of_columns(columns: Vec<Column>, case_insensitive: bool) -> Option<Check> {
         let schema = Schema::new(columns).ok()?;
         let arrow = arrow_schema(&schema, OnUnknown::Drop).ok()?;
-        Some(Check(Decoder::new(&schema, arrow, OnUnknown::Drop, case_insensitive)))
+        let matching = Matching { case_insensitive, dots_to_underscores: false };
+        Some(Check(Decoder::new(&schema, arrow, OnUnknown::Drop, matching)))
     }
 
     /// Whether a record fits, and if not, why.
