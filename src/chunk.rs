@@ -26,7 +26,7 @@ use crate::metrics::PipelineMetrics;
 use crate::naming::{ErrorPrefix, ObjectName, Prefix, Scratch};
 use crate::outbox::{Draft, DraftObject, Named, Outbox, Sealed};
 use crate::position::{Position, Shard, ShardRange};
-use crate::record::{Batch, BatchBuilder};
+use crate::record::Batch;
 use crate::rejected;
 use crate::transform::{Rejected, Transformed};
 
@@ -243,10 +243,9 @@ impl Chunk {
             for hot in self.hot.clone() {
                 self.close(hot)?;
             }
-            let mut again = BatchBuilder::default();
-            rejected.iter().for_each(|rejected| again.push(&rejected.payload, rejected.arrival_ms));
+            let again = object::again(&rejected);
             let rows: Vec<u32> = (0..again.len() as u32).collect();
-            rejected = self.encode_once(at, &again.finish(), &rows)?;
+            rejected = self.encode_once(at, &again, &rows)?;
         }
         for rejected in rejected {
             self.reject(&rejected)?;
@@ -470,20 +469,30 @@ impl Chunk {
                 made.extend(part.iter().map(|(_, lot)| Small::encode(&*recipe.format, &about, parked, lot)));
             });
             for ((at, _), small) in parts.into_iter().flat_map(|(part, made)| part.iter().zip(made)) {
-                let Small { bytes, rows, rejected } = small?;
+                let mut rejected = self.add_small(*at, small?)?;
+                if !rejected.is_empty() && recipe.format.learn(&Batch::default())? {
+                    let again = Small::encode_again(&*recipe.format, &about, &rejected)?;
+                    rejected = self.add_small(*at, again)?;
+                }
                 for rejected in rejected {
                     self.reject(&rejected)?;
-                }
-                if rows > 0 {
-                    let object = self.draft.object();
-                    io::Write::write_all(&mut self.draft.writer(object), &bytes)?;
-                    let Open { partition, oldest_arrival_ms, .. } = &self.open[*at];
-                    let (partition, oldest_arrival_ms) = (partition.clone(), *oldest_arrival_ms);
-                    self.closed.push(Closed { object, partition, oldest_arrival_ms, rows });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds a whole object, if it has rows, and gives what was rejected.
+    fn add_small(&mut self, at: usize, small: Small) -> io::Result<Vec<Rejected>> {
+        let Small { bytes, rows, rejected } = small;
+        if rows > 0 {
+            let object = self.draft.object();
+            io::Write::write_all(&mut self.draft.writer(object), &bytes)?;
+            let Open { partition, oldest_arrival_ms, .. } = &self.open[at];
+            let (partition, oldest_arrival_ms) = (partition.clone(), *oldest_arrival_ms);
+            self.closed.push(Closed { object, partition, oldest_arrival_ms, rows });
+        }
+        Ok(rejected)
     }
 }
 

@@ -227,6 +227,30 @@ fn ids_as_keys_do_not_become_columns() {
 }
 
 #[test]
+fn names_and_types_that_a_format_cannot_store_are_kept_in_the_rest() {
+    let home = tempfile::tempdir().unwrap();
+    let format = open("avro: { schema: { infer: { sample_records: 2 } } }", home.path());
+    let mut object = Object::of(&*format);
+    let records = times(2, r#"{"id":1,"user-id":2,"ctx":{"a b":3},"geo":{"x":1}}"#);
+    assert_eq!(object.push(&records), []);
+    assert_eq!(version(home.path(), 1), ["id: int64", "ctx: json", "geo: struct<x:int64>"]);
+    let new = times(OFTEN, r#"{"id":1,"new-id":2,"geo":{"x":1.5,"no good":3}}"#);
+    assert!(!format.learn(&new).unwrap(), "neither can be stored");
+    assert_eq!(versions(home.path()), 1);
+}
+
+#[test]
+fn records_that_are_parked_before_they_are_encoded_are_part_of_the_sample() {
+    let home = tempfile::tempdir().unwrap();
+    let format = open("parquet: { schema: infer }", home.path());
+    assert!(!format.learn(&batch([r#"{"id":1}"#, r#"{"id":2.5,"a":"x"}"#, "no json"])).unwrap());
+    let mut first = Object::of(&*format);
+    first.push(&times(1, r#"{"id":1}"#));
+    first.finish();
+    assert_eq!(version(home.path(), 1), ["id: float64", "a: string"]);
+}
+
+#[test]
 fn a_version_that_was_damaged_or_is_of_a_newer_hydrant_stops_the_pipeline() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("v3.json"), "{\"format\": 9}").unwrap();
