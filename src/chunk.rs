@@ -237,19 +237,33 @@ impl Chunk {
 
     /// Encodes rows, and answers whether the object has reached its size.
     fn encode_rows(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<bool> {
+        let mut rejected = self.encode_once(at, batch, rows)?;
+        if !rejected.is_empty() && self.recipe.format.learn(&Batch::default())? {
+            // They have taught the format something: a new object may take them.
+            for hot in self.hot.clone() {
+                self.close(hot)?;
+            }
+            let again = object::again(&rejected);
+            let rows: Vec<u32> = (0..again.len() as u32).collect();
+            rejected = self.encode_once(at, &again, &rows)?;
+        }
+        for rejected in rejected {
+            self.reject(&rejected)?;
+        }
+        let size = self.open[at].making.as_ref().map_or(0, |making| making.encoder.size());
+        Ok(size >= self.recipe.limits.size_bytes)
+    }
+
+    fn encode_once(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<Vec<Rejected>> {
         if !self.hot.contains(&at) {
             self.hot.push(at);
         }
         let making = self.open[at].making(&mut self.draft, &*self.recipe.format);
         let rejected = making.push(batch, rows, &mut self.draft)?;
-        let size = making.encoder.size();
         if making.raw_bytes >= RATIO_RAW_BYTES_MIN {
-            self.ratio.learn(making.raw_bytes, size);
+            self.ratio.learn(making.raw_bytes, making.encoder.size());
         }
-        for rejected in rejected {
-            self.reject(&rejected)?;
-        }
-        Ok(size >= self.recipe.limits.size_bytes)
+        Ok(rejected)
     }
 
     /// Encodes what is parked for an object, in steps, so that none grows far beyond its size.
@@ -455,20 +469,30 @@ impl Chunk {
                 made.extend(part.iter().map(|(_, lot)| Small::encode(&*recipe.format, &about, parked, lot)));
             });
             for ((at, _), small) in parts.into_iter().flat_map(|(part, made)| part.iter().zip(made)) {
-                let Small { bytes, rows, rejected } = small?;
+                let mut rejected = self.add_small(*at, small?)?;
+                if !rejected.is_empty() && recipe.format.learn(&Batch::default())? {
+                    let again = Small::encode_again(&*recipe.format, &about, &rejected)?;
+                    rejected = self.add_small(*at, again)?;
+                }
                 for rejected in rejected {
                     self.reject(&rejected)?;
-                }
-                if rows > 0 {
-                    let object = self.draft.object();
-                    io::Write::write_all(&mut self.draft.writer(object), &bytes)?;
-                    let Open { partition, oldest_arrival_ms, .. } = &self.open[*at];
-                    let (partition, oldest_arrival_ms) = (partition.clone(), *oldest_arrival_ms);
-                    self.closed.push(Closed { object, partition, oldest_arrival_ms, rows });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds a whole object, if it has rows, and gives what was rejected.
+    fn add_small(&mut self, at: usize, small: Small) -> io::Result<Vec<Rejected>> {
+        let Small { bytes, rows, rejected } = small;
+        if rows > 0 {
+            let object = self.draft.object();
+            io::Write::write_all(&mut self.draft.writer(object), &bytes)?;
+            let Open { partition, oldest_arrival_ms, .. } = &self.open[at];
+            let (partition, oldest_arrival_ms) = (partition.clone(), *oldest_arrival_ms);
+            self.closed.push(Closed { object, partition, oldest_arrival_ms, rows });
+        }
+        Ok(rejected)
     }
 }
 

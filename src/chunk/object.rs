@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::encode::{About, Encoder, Format};
 use crate::outbox::{Draft, DraftObject};
-use crate::record::Batch;
+use crate::record::{Batch, BatchBuilder};
 use crate::transform::Rejected;
 
 use super::parked::{Lot, Parked};
@@ -96,9 +96,23 @@ pub struct Small {
 impl Small {
     /// Encodes a lot. CPU work and reads of the file.
     pub fn encode(format: &dyn Format, about: &About, parked: &Parked, lot: &Lot) -> io::Result<Small> {
-        let (mut encoder, mut bytes, mut set_aside) = (format.encoder(), Vec::new(), Vec::new());
         let mut reading = lot.reading();
-        while let Some(batch) = parked.next(&mut reading)? {
+        Small::of_batches(format, about, || parked.next(&mut reading))
+    }
+
+    /// Encodes what was rejected once more.
+    pub fn encode_again(format: &dyn Format, about: &About, rejected: &[Rejected]) -> io::Result<Small> {
+        let mut batch = Some(again(rejected));
+        Small::of_batches(format, about, || Ok(batch.take()))
+    }
+
+    fn of_batches(
+        format: &dyn Format,
+        about: &About,
+        mut next: impl FnMut() -> io::Result<Option<Batch>>,
+    ) -> io::Result<Small> {
+        let (mut encoder, mut bytes, mut set_aside) = (format.encoder(), Vec::new(), Vec::new());
+        while let Some(batch) = next()? {
             let rows: Vec<u32> = (0..batch.len() as u32).collect();
             set_aside.extend(rejected(&batch, encoder.push(&batch, &rows, &mut bytes)?));
         }
@@ -116,6 +130,13 @@ fn rejected(batch: &Batch, refused: Vec<(u32, crate::error::Reason)>) -> Vec<Rej
         Rejected { payload: batch.share(row), arrival_ms: batch.arrival_ms(row), reason }
     };
     refused.into_iter().map(whole).collect()
+}
+
+/// What was rejected, as a batch.
+pub fn again(rejected: &[Rejected]) -> Batch {
+    let mut again = BatchBuilder::default();
+    rejected.iter().for_each(|rejected| again.push(&rejected.payload, rejected.arrival_ms));
+    again.finish()
 }
 
 /// How large records become by encoding, as last seen in this chunk.

@@ -28,7 +28,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use super::super as encode;
-use super::Schema;
+use super::{Column, Data, Schema, Type};
 use crate::disk::Disk;
 use crate::encode::json::{MALFORMED_DATA, OnUnknown, REST_COLUMN};
 use crate::encode::{Encoder, Format};
@@ -221,7 +221,17 @@ impl Format for Inferred {
 
     fn learn(&self, batch: &Batch) -> io::Result<bool> {
         let mut state = self.0.state();
-        let State { locked: Some(locked), notes, form, .. } = &mut *state else { return Ok(false) };
+        let State { locked, notes, form, .. } = &mut *state;
+        let Some(locked) = locked else {
+            // Records may be parked, and come to encoders late: what is locked must not be what the first object holds.
+            let room = (self.0.of.sample_records as usize).saturating_sub(notes.looks as usize);
+            for record in batch.payloads().take(room) {
+                if form.fits(record).is_ok() {
+                    notes.look(record, self.0.of.on_unknown);
+                }
+            }
+            return Ok(false);
+        };
         for row in (0..batch.len()).step_by(LOOK_EVERY) {
             let record = batch.payload(row);
             if form.fits(record).is_ok() {
@@ -251,13 +261,17 @@ impl Shared {
         }
         let growth =
             Growth { new_fields: self.of.on_unknown == OnUnknown::Keep, case_insensitive: self.of.case_insensitive };
-        let (columns, changed) = growth.of(locked.schema.columns(), &state.notes.columns);
-        if !changed.is_empty() {
+        let old = locked.schema.columns();
+        let (columns, changed) = growth.of(old, &state.notes.columns);
+        // A column that cannot be stored grown stays as it was, a new one that cannot be stored stays away.
+        let columns = if changed.is_empty() { columns } else { self.storable(columns, |at| old.get(at).cloned()) };
+        let grows = !changed.is_empty() && columns != old;
+        if grows {
             let schema = Schema::new(columns).map_err(io::Error::other)?;
             self.adopt(state, locked.version + 1, schema, &changed)?;
         }
         state.notes.limits.news = false;
-        Ok(!changed.is_empty())
+        Ok(grows)
     }
 
     /// Takes a record into the sample, or says why it is set aside. To be called only while nothing is locked.
@@ -288,10 +302,29 @@ impl Shared {
             return Ok(locked.clone());
         }
         let sample = std::mem::take(&mut state.sample).finish();
-        let schema = schema_of(&state.notes, &sample, self.of.on_unknown, self.of.case_insensitive);
-        let changed = [format!("inferred from {} records", sample.len())];
+        let schema = schema_of(&state.notes, &sample, self.of.on_unknown, self.of.case_insensitive)
+            .map(|schema| self.storable(schema.columns().to_vec(), |_| None))
+            .and_then(Schema::new);
+        let changed = ["inferred from the first records".to_owned()];
         // After an error the records come again; what was seen stays, as encoders of other shards still hold theirs.
         self.adopt(state, 1, schema.map_err(io::Error::other)?, &changed)
+    }
+
+    /// The columns that the format can store, as not every format takes every name and type: one that it cannot gives way to
+    /// what it was before, a new one to JSON, and where not even that can be, its fields stay unknown.
+    fn storable(&self, columns: Vec<Column>, before: impl Fn(usize) -> Option<Column>) -> Vec<Column> {
+        let fits = |columns: &[Column]| {
+            Schema::new(columns.to_vec()).is_ok_and(|schema| with(&self.of.options, &schema).is_ok())
+        };
+        if fits(&columns) {
+            return columns;
+        }
+        let one = |(at, column): (usize, Column)| {
+            let json = Column { data: Data { kind: Type::Json, nullable: true }, ..column.clone() };
+            let instead = before(at).unwrap_or(json);
+            [column, instead].into_iter().find(|column| fits(std::slice::from_ref(column)))
+        };
+        columns.into_iter().enumerate().filter_map(one).collect()
     }
 
     /// Makes a version durable, then the one that encoders are made of.
