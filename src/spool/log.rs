@@ -1,8 +1,7 @@
 //! What the writer and the readers of one stream share: its segments, its durable end, who has released what.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::position::Shard;
 use crate::spool::damage::{Damage, move_away};
 use crate::spool::recent::{Extent, Recent};
 use crate::spool::segment::Segment;
-use crate::spool::{Options, Stats};
+use crate::spool::{OnCorruption, Stats};
 
 /// How far the log can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub struct Log {
     pub dir: PathBuf,
     pub name: String,
     pub shard: Shard,
-    options: Options,
+    pub policy: OnCorruption,
     tail: Mutex<Tail>,
     /// Wakes readers, always in the same order (which a watch channel does not), so that a simulated history repeats.
     pub grown: Notify,
@@ -56,20 +55,8 @@ pub struct Log {
     readers: Mutex<BTreeMap<String, u64>>,
     recent: Mutex<Recent>,
     gaps: Mutex<Vec<(u64, u64)>>,
-    spares: Mutex<Vec<Spare>>,
     trimming: Mutex<()>,
 }
-
-/// The file of a segment that nobody needs any more, under a name that counts for nothing: it can be written again, with one
-/// disk operation per group and without zeros first.
-#[derive(Debug)]
-pub struct Spare {
-    pub path: PathBuf,
-    pub bytes: u64,
-}
-
-/// Spares that a stream keeps at most: a chunk may release as many segments at once.
-const SPARES_MAX: usize = 16;
 
 impl Log {
     /// The log as recovery found it.
@@ -78,7 +65,7 @@ impl Log {
         dir: PathBuf,
         name: String,
         shard: Shard,
-        options: Options,
+        policy: OnCorruption,
         segments: Vec<Arc<Segment>>,
         gaps: Vec<(u64, u64)>,
     ) -> Log {
@@ -88,7 +75,7 @@ impl Log {
             dir,
             name,
             shard,
-            options,
+            policy,
             tail: Mutex::new(Tail { durable: 0, ended: false }),
             grown: Notify::new(),
             failed: watch::Sender::new(None),
@@ -101,7 +88,6 @@ impl Log {
             readers: Mutex::default(),
             recent: Mutex::default(),
             gaps: Mutex::new(gaps),
-            spares: Mutex::default(),
             trimming: Mutex::default(),
         }
     }
@@ -193,7 +179,7 @@ impl Log {
 
     /// Records a gap and goes on, or stops the stream, as the policy says.
     pub fn settle(&self, damage: &Damage) -> Result<(), Fault> {
-        if let Err(fault) = damage.settle(&self.ground, &self.dir, self.options.on_corruption) {
+        if let Err(fault) = damage.settle(&self.ground, &self.dir, self.policy) {
             self.fail(fault.blame, format!("{:#}", fault.error));
             return Err(fault);
         }
@@ -230,38 +216,16 @@ impl Log {
 
     /// Removes the oldest segments that neither a reader nor the once window needs; never the one being written.
     pub fn trim(&self) -> Result<(), Fault> {
-        self.remove_below(|| self.once_floor.load(Ordering::Relaxed), true)
+        self.remove_below(|| self.once_floor.load(Ordering::Relaxed))
     }
 
     /// Removes also what only the once window holds: producers come before retries that a restart would recognise. The
     /// calls stay known to this process.
     pub fn trim_for_room(&self) -> Result<(), Fault> {
-        self.drop_spares()?;
-        self.remove_below(|| u64::MAX, false)
+        self.remove_below(|| u64::MAX)
     }
 
-    /// A file to write again, if there is one. It no longer counts in the stream's bytes.
-    pub fn take_spare(&self) -> Option<Spare> {
-        let spare = lock(&self.spares).pop()?;
-        self.bytes.fetch_sub(spare.bytes, Ordering::Relaxed);
-        Some(spare)
-    }
-
-    /// Whether released segments wait to be written again.
-    pub fn has_spares(&self) -> bool {
-        !lock(&self.spares).is_empty()
-    }
-
-    /// Removes what waits to be written again: the stream is idle, or the room is needed.
-    pub fn drop_spares(&self) -> Result<(), Fault> {
-        while let Some(spare) = self.take_spare() {
-            remove_if_there(&*self.ground.disk, &spare.path)
-                .map_err(|error| self.failed_removal(&spare.path, error))?;
-        }
-        Ok(())
-    }
-
-    fn remove_below(&self, floor: impl Fn() -> u64, may_keep: bool) -> Result<(), Fault> {
+    fn remove_below(&self, floor: impl Fn() -> u64) -> Result<(), Fault> {
         let _one_at_a_time = lock(&self.trimming);
         while let Some((segment, next_base)) = self.pop_unneeded(floor()) {
             let damaged = lock(&self.gaps).iter().any(|(start, end)| *start < next_base && *end > segment.base);
@@ -270,40 +234,15 @@ impl Log {
             // One at a time and each durably, so that after a crash the segments have no hole between them.
             let gone = match damaged {
                 true => move_away(disk, &self.dir, &segment.name),
-                false if may_keep && self.is_worth_keeping(&segment) => self.set_aside(&segment),
                 false => remove_if_there(disk, &path).and_then(|()| disk.sync_dir(&self.dir)),
             };
-            gone.map_err(|error| self.failed_removal(&path, error))?;
+            if let Err(error) = gone {
+                let fault = Fault::disk(error).context(format!("{}: remove a segment", path.display()));
+                self.fail(Blame::Disk, format!("{:#}", fault.error));
+                return Err(fault);
+            }
             self.bytes.fetch_sub(segment.on_disk.load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        Ok(())
-    }
-
-    fn failed_removal(&self, path: &Path, error: io::Error) -> Fault {
-        let fault = Fault::disk(error).context(format!("{}: remove a segment", path.display()));
-        self.fail(Blame::Disk, format!("{:#}", fault.error));
-        fault
-    }
-
-    /// A segment of the usual size, on a disk with room enough for the outbox to go on.
-    fn is_worth_keeping(&self, segment: &Segment) -> bool {
-        let Options { segment_bytes, free_bytes_min, .. } = self.options;
-        let free = || self.ground.disk.free_bytes(&self.dir).unwrap_or(0);
-        segment.on_disk.load(Ordering::Relaxed) == segment_bytes
-            && lock(&self.spares).len() < SPARES_MAX
-            && free() >= free_bytes_min.saturating_add(2 * segment_bytes)
-    }
-
-    /// Makes a spare of a segment. Its old name is durably gone before anyone can write to it: a power loss would bring
-    /// the name back, with other records in the file.
-    fn set_aside(&self, segment: &Segment) -> io::Result<()> {
-        let path = self.dir.join(format!("tmp-spare-{}", segment.id));
-        let disk = &*self.ground.disk;
-        disk.rename(&self.dir.join(&segment.name), &path)?;
-        disk.sync_dir(&self.dir)?;
-        let bytes = segment.on_disk.load(Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        lock(&self.spares).push(Spare { path, bytes });
         Ok(())
     }
 

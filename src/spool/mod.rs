@@ -166,13 +166,7 @@ impl Stream {
         let (done_sender, done) = watch::channel(false);
         let stop = Arc::new(Notify::new());
         let guard = Done { log: log.clone(), done: done_sender, finished: false };
-        let shell = Shell {
-            writer,
-            stop: stop.clone(),
-            free_bytes_min: options.free_bytes_min,
-            preparing: None,
-            written: Instant::now(),
-        };
+        let shell = Shell { writer, stop: stop.clone(), free_bytes_min: options.free_bytes_min, preparing: None };
         tokio::spawn(shell.run(received, guard));
         Ok(Stream { log, requests, stop, done })
     }
@@ -274,9 +268,6 @@ const GROUP_REQUESTS_MAX: usize = 1024;
 /// How often a stream without a segment (a full disk) tries to make one.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a stream without traffic keeps files to write again.
-const SPARES_IDLE: Duration = Duration::from_secs(10);
-
 struct Request {
     append: Append,
     /// Of its frame.
@@ -306,8 +297,6 @@ struct Shell {
     stop: Arc<Notify>,
     free_bytes_min: u64,
     preparing: Option<JoinHandle<std::io::Result<prepare::Prepared>>>,
-    /// When the last group was.
-    written: Instant,
 }
 
 impl Shell {
@@ -316,7 +305,7 @@ impl Shell {
         let (mut group, mut answers) = (Vec::new(), Vec::new());
         let mut stopping = false;
         loop {
-            let wake = self.next_wake(opened, &guard.log);
+            let wake = self.next_wake(opened);
             let first = tokio::select! {
                 biased;
                 () = self.stop.notified(), if !stopping => {
@@ -330,10 +319,6 @@ impl Shell {
                     off_async(|| {
                         self.writer.begin();
                         self.writer.tidy(since(opened));
-                        if self.written.elapsed() >= SPARES_IDLE {
-                            // A failure has stopped the stream already.
-                            let _ = guard.log.drop_spares();
-                        }
                     });
                     continue;
                 }
@@ -351,7 +336,6 @@ impl Shell {
             }
             self.take_prepared(&guard.log).await;
             let results = off_async(|| self.writer.commit(&group, since(opened)));
-            self.written = Instant::now();
             group.clear();
             for (answer, result) in answers.drain(..).zip(results) {
                 // Nobody waits any more where the append was cancelled.
@@ -365,19 +349,13 @@ impl Shell {
     }
 
     /// When the writer has something to do without a request.
-    fn next_wake(&self, opened: Instant, log: &Log) -> Option<Instant> {
-        let soon = Instant::now() + RETRY;
+    fn next_wake(&self, opened: Instant) -> Option<Instant> {
         if self.writer.wants_segment() {
-            return Some(soon);
+            return Some(Instant::now() + RETRY);
         }
-        let idle = match log.has_spares() {
-            true => Some(self.written + SPARES_IDLE),
-            // A release may come at any time and make one.
-            false => (log.segments() > 1).then(|| Instant::now() + SPARES_IDLE),
-        };
-        let tidy = self.writer.next_tidy_ms().map(|tidy| opened + Duration::from_millis(tidy));
         // Not for every single call that is over: once in a while is enough to free segments.
-        Some(idle.into_iter().chain(tidy).min()?.max(soon))
+        let tidy = self.writer.next_tidy_ms()?;
+        Some((opened + Duration::from_millis(tidy)).max(Instant::now() + RETRY))
     }
 
     /// Collects a segment created in advance, and starts to create one when traffic flows.
@@ -394,10 +372,7 @@ impl Shell {
             && let Some(bytes) = self.writer.wants_prepared()
         {
             let (disk, dir) = (log.ground.disk.clone(), log.dir.clone());
-            self.preparing = Some(match log.take_spare() {
-                Some(spare) => tokio::spawn(prepare::reuse(disk, spare)),
-                None => tokio::spawn(prepare::prepare(disk, dir, bytes, self.free_bytes_min)),
-            });
+            self.preparing = Some(tokio::spawn(prepare::prepare(disk, dir, bytes, self.free_bytes_min)));
         }
     }
 }

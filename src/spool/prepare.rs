@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::cpu::off_async;
 use crate::disk::{Blocks, Disk, DiskFile, remove_if_there};
-use crate::spool::log::Spare;
 
 /// Bytes written at once: small, so that a group commit next to it hardly waits.
 const STEP_BYTES: usize = 1 << 20;
@@ -16,18 +15,11 @@ const STEP_BYTES: usize = 1 << 20;
 /// The name until a segment gets its own; removed at start like every `tmp-*`.
 const NAME: &str = "tmp-next";
 
-/// A file that was written before from end to end, durable but for its name: zeros, or what a released segment held.
+/// A file of zeros, durable but for its name.
 pub struct Prepared {
     pub file: Arc<dyn DiskFile>,
     pub path: PathBuf,
     pub bytes: u64,
-}
-
-/// Opens a spare, of which nothing is read: its frames are salted for the segment that it was.
-pub async fn reuse(disk: Arc<dyn Disk>, spare: Spare) -> io::Result<Prepared> {
-    let Spare { path, bytes } = spare;
-    let file = off_async(|| disk.open_uncached(&path))?;
-    Ok(Prepared { file, path, bytes })
 }
 
 /// Writes a file of `bytes` zeros into `dir`, step by step; other tasks run between the steps. Nothing depends on it: on

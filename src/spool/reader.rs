@@ -116,10 +116,10 @@ impl Reader for SpoolReader {
             // Before the look, so that growth in between wakes it.
             let grown = log.grown.notified();
             let tail = log.tail();
-            if let Some(read) = self.read_recent() {
-                return Ok(Some(read));
-            }
             if self.position < tail.durable {
+                if let Some(read) = self.read_recent() {
+                    return Ok(Some(read));
+                }
                 return off_async(|| self.read(tail.durable)).map(Some);
             }
             if tail.ended {
@@ -174,10 +174,6 @@ impl SpoolReader {
             }
             damaged = Some(place.at);
             place.go_behind(&*file, self.position, end).map_err(unreadable)?;
-        }
-        if self.log.oldest() > self.position {
-            // No damage: the file was released, and is written again.
-            return Err(self.gone());
         }
         let offset = damaged.unwrap_or(place.at);
         let damage = Damage { file: path, offset, start: self.position, end: place.number, what: "damaged frame" };

@@ -5,13 +5,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
 use crate::spool::segment::Segment;
 
-/// Bytes of the groups that one stream keeps in memory.
+/// Bytes of the groups that one stream keeps in memory, and all streams of the process together.
 pub const RECENT_BYTES_MAX: usize = 8 << 20;
+pub const RECENT_ALL_BYTES_MAX: usize = 64 << 20;
+
+/// What knowing an extent costs, and what its buffer may be larger than its frames, in bytes.
+const EXTENT_BYTES: usize = 16 << 10;
+/// Below, frames are copied into a buffer of their own size, so that a small group does not hold a large one.
+const COPIED_BYTES_MAX: usize = 64 << 10;
+
+/// What all streams keep.
+static ALL_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// The frames of one group, records `first..end`, as they lie in the segment from byte `at` on.
 #[derive(Debug, Clone)]
@@ -23,6 +33,15 @@ pub struct Extent {
     pub frames: Bytes,
 }
 
+impl Extent {
+    fn cost(&self) -> usize {
+        match self.frames.len() < COPIED_BYTES_MAX {
+            true => self.frames.len() + size_of::<Extent>(),
+            false => self.frames.len() + EXTENT_BYTES,
+        }
+    }
+}
+
 /// The extents of one stream, oldest first, each with the number of readers that did not take it yet.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -32,16 +51,19 @@ pub struct Recent {
 
 impl Recent {
     /// Keeps an extent for this many readers. Extents come in the order of their records.
-    pub fn keep(&mut self, extent: Extent, readers: usize) {
+    pub fn keep(&mut self, mut extent: Extent, readers: usize) {
         if readers == 0 {
             return;
         }
-        self.bytes += extent.frames.len();
+        if extent.frames.len() < COPIED_BYTES_MAX {
+            extent.frames = Bytes::copy_from_slice(&extent.frames);
+        }
+        self.bytes += extent.cost();
+        ALL_BYTES.fetch_add(extent.cost(), Ordering::Relaxed);
         self.extents.push_back((extent, readers));
-        while self.bytes > RECENT_BYTES_MAX
-            && let Some((oldest, _)) = self.extents.pop_front()
-        {
-            self.bytes -= oldest.frames.len();
+        while self.bytes > RECENT_BYTES_MAX || ALL_BYTES.load(Ordering::Relaxed) > RECENT_ALL_BYTES_MAX {
+            let Some((oldest, _)) = self.extents.pop_front() else { break };
+            self.gone(&oldest);
         }
     }
 
@@ -54,8 +76,19 @@ impl Recent {
             return Some(extent.clone());
         }
         let (extent, _) = self.extents.remove(index)?;
-        self.bytes -= extent.frames.len();
+        self.gone(&extent);
         Some(extent)
+    }
+
+    fn gone(&mut self, extent: &Extent) {
+        self.bytes -= extent.cost();
+        ALL_BYTES.fetch_sub(extent.cost(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        ALL_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -79,7 +112,7 @@ mod tests {
         assert_eq!(recent.take(13).map(|extent| extent.first), Some(10));
         assert_eq!(recent.take(10).map(|extent| extent.first), Some(10));
         assert!(recent.take(10).is_none() && recent.take(20).is_none());
-        assert_eq!((recent.bytes, recent.take(9).is_some()), (100, true));
+        assert_eq!((recent.bytes, recent.take(9).is_some()), (extent(0, 100).cost(), true));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0 "HYDSPOOL"  8 version u32  12 crc u32  16 incarnation  24 id  32 base  40 salt  48 arrival_ms  56 zero
-//! 64 frames, one behind the other; then nothing, or in a file made in advance zeros or frames of the segment it once was
+//! 64 frames, one behind the other; then zeros (a pre-created segment) or nothing
 //! ```
 //! The promise of a segment: its name appears with its header durable (the file is born whole), and all records below
 //! `base` were durable before that. So frames at or beyond the next segment's base count for nothing, and a header that

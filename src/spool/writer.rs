@@ -61,10 +61,10 @@ struct Active {
     file: Arc<dyn DiskFile>,
     /// Where the next group goes.
     used: u64,
-    /// Bytes that were written before, with zeros or as another segment; 0: the file grows as it is written.
+    /// Bytes that were written before with zeros; 0: the file grows as it is written.
     allocated: u64,
-    /// The bytes before `used` in its block. Where the file has its bytes already, groups are written in whole blocks,
-    /// which pass the page cache by: what was in the first block is written again, and behind the group zeros.
+    /// The bytes before `used` in its block. Groups are written in whole blocks where zeros lie already, so that they
+    /// can pass the page cache by: what was in the first block is written again, and behind the group zeros.
     block: Vec<u8>,
 }
 
@@ -382,7 +382,7 @@ impl Writer {
 /// Bytes in the active segment from which on a stream is worth a segment created in advance.
 const PREPARE_AFTER_BYTES: u64 = 1 << 20;
 
-/// Zeros that make whole blocks of what ends at byte `end`, where the file has bytes that count for nothing.
+/// Zeros that make whole blocks of what ends at byte `end`, where they replace nothing but zeros.
 fn zeros_behind(end: u64, allocated: u64) -> usize {
     (end.next_multiple_of(BLOCK_BYTES as u64).min(allocated).saturating_sub(end)) as usize
 }

@@ -4,10 +4,9 @@ mod damage;
 mod disk;
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures::future::join_all;
 use hydrant::disk::RealDisk;
@@ -326,40 +325,6 @@ async fn a_busy_stream_rolls_into_segments_made_in_advance_and_loses_nothing() {
     let files: u64 = disk.names("").iter().map(|path| disk.bytes(path).len() as u64).sum();
     assert!(stream.stats().bytes <= files, "{} of {files}", stream.stats().bytes);
     assert_eq!(all(&open(&disk.killed()).await).await, expected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn released_segments_are_written_again_and_nothing_of_them_comes_back() {
-    let disk = MemDisk::new();
-    let stream = open_with(&disk, &Options { segment_bytes: 16 << 10, ..options() }).await;
-    let source = stream.source("only");
-    let mut reader = source.open(stream.shard(), None).await.unwrap();
-    let payloads: Vec<String> = (0..600).map(|n| format!("#{n}#{:0300}", 0)).collect();
-    let mut read = Vec::new();
-    for (n, payload) in payloads.iter().enumerate() {
-        append(&stream, &[payload]).await.unwrap();
-        if n % 100 == 50 {
-            read.extend(rest(&mut *reader).await);
-            source.release(stream.shard(), &reader.position()).await.unwrap();
-        }
-    }
-    read.extend(rest(&mut *reader).await);
-    let expected = numbered(&payloads.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(read, expected);
-    let holds_older = |path: &PathBuf| {
-        let base: u64 = path.file_name().unwrap().to_str().unwrap()[..20].parse().unwrap();
-        let bytes = disk.bytes(path);
-        let text = String::from_utf8_lossy(&bytes);
-        (0..base).any(|n| text.contains(&format!("#{n}#")))
-    };
-    assert!(disk.names(".log").iter().any(holds_older), "a file was written again");
-    let oldest = stream.stats().oldest as usize;
-    assert_eq!(all(&open(&disk.killed()).await).await, expected[oldest..]);
-    // A stream without traffic keeps no more than its next segment, also of what is released then.
-    source.release(stream.shard(), &reader.position()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    let spares = disk.names("").iter().filter(|path| path.to_string_lossy().contains("tmp-spare")).count();
-    assert!(spares <= 1, "{spares}");
 }
 
 #[tokio::test]
