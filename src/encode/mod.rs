@@ -44,6 +44,11 @@ pub trait Encoder: Send {
     /// finished go to `out`; bytes once written are never revised. An error is one of `out`, and ends the chunk.
     fn push(&mut self, batch: &Batch, rows: &[u32], out: &mut dyn Write) -> io::Result<Vec<(u32, Reason)>>;
 
+    /// Which version of the format it encodes with; `u64::MAX` if that is not settled yet, but will be the newest.
+    fn version(&self) -> u64 {
+        0
+    }
+
     /// Rows that are in the object so far.
     fn rows(&self) -> u64;
 
@@ -66,13 +71,16 @@ pub trait Format: Send + Sync {
     /// An encoder for a new object.
     fn encoder(&self) -> Box<dyn Encoder>;
 
-    /// Looks at records before they are encoded. `true`: what was learned changed the format, and objects that are open
-    /// should be finished first, since their encoders know the old one. What was learned is durable then.
-    ///
-    /// What an encoder rejected is learned from too: asked behind that, with any batch or an empty one, `true` says that
-    /// a new encoder may take such records.
-    fn learn(&self, _batch: &Batch) -> io::Result<bool> {
-        Ok(false)
+    /// Looks at records before they are encoded, and learns from them and from what encoders rejected since; the batch
+    /// may be empty. What was learned is durable then, and [`Format::version`] says whether it changed the format.
+    fn learn(&self, _batch: &Batch) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Which version new encoders are of; it only grows. An object whose encoder is of an older one should be finished
+    /// before more records come to it, and what that encoder rejected a new one may take.
+    fn version(&self) -> u64 {
+        0
     }
 
     /// The file extension that tells the truth, with its dot: `.parquet`, `.ndjson.gz`.

@@ -29,9 +29,13 @@ impl Encoder for Watching {
     fn push(&mut self, batch: &Batch, rows: &[u32], out: &mut dyn Write) -> io::Result<Vec<(u32, Reason)>> {
         let rejected = self.inner.push(batch, rows, out)?;
         if !rejected.is_empty() {
-            self.shared.rejected(batch, &rejected, self.version);
+            self.shared.rejected(batch, &rejected);
         }
         Ok(rejected)
+    }
+
+    fn version(&self) -> u64 {
+        self.version.into()
     }
 
     fn rows(&self) -> u64 {
@@ -109,6 +113,10 @@ impl Encoder for Sampling {
         }
         rejected.extend(self.lock(out)?.push(batch, &rows[taken..], out)?);
         Ok(rejected)
+    }
+
+    fn version(&self) -> u64 {
+        self.locked.as_ref().map_or(u64::MAX, Watching::version)
     }
 
     fn rows(&self) -> u64 {

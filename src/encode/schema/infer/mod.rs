@@ -115,7 +115,7 @@ impl Inferring {
             None => None,
         };
         let notes = Notes::new(self.case_insensitive);
-        let state = State { locked, notes, sample: BatchBuilder::default(), stale: false, form: Check::of_form() };
+        let state = State { locked, notes, sample: BatchBuilder::default(), form: Check::of_form() };
         let pipeline = pipeline.to_owned();
         Ok(Arc::new(Inferred(Arc::new(Shared { of: self, pipeline, versions, state: Mutex::new(state) }))))
     }
@@ -170,8 +170,6 @@ struct State {
     notes: Notes,
     /// The records of the sample.
     sample: BatchBuilder,
-    /// An encoder of an older version rejected what the newest may take.
-    stale: bool,
     form: Check,
 }
 
@@ -219,7 +217,7 @@ impl Format for Inferred {
         }
     }
 
-    fn learn(&self, batch: &Batch) -> io::Result<bool> {
+    fn learn(&self, batch: &Batch) -> io::Result<()> {
         let mut state = self.0.state();
         let State { locked, notes, form, .. } = &mut *state;
         let Some(locked) = locked else {
@@ -230,7 +228,7 @@ impl Format for Inferred {
                     notes.look(record, self.0.of.on_unknown);
                 }
             }
-            return Ok(false);
+            return Ok(());
         };
         for row in (0..batch.len()).step_by(LOOK_EVERY) {
             let record = batch.payload(row);
@@ -239,8 +237,11 @@ impl Format for Inferred {
             }
         }
         let locked = locked.clone();
-        let grown = self.0.grow(&mut state, &locked)?;
-        Ok(std::mem::take(&mut state.stale) || grown)
+        self.0.grow(&mut state, &locked)
+    }
+
+    fn version(&self) -> u64 {
+        self.0.state().locked.as_ref().map_or(0, |locked| locked.version.into())
     }
 
     fn extension(&self) -> &str {
@@ -254,10 +255,10 @@ impl Shared {
     }
 
     /// Makes a new version if what was seen since the last look asks for one.
-    fn grow(&self, state: &mut State, locked: &Locked) -> io::Result<bool> {
+    fn grow(&self, state: &mut State, locked: &Locked) -> io::Result<()> {
         if !state.notes.limits.news {
             state.notes.forget();
-            return Ok(false);
+            return Ok(());
         }
         let growth =
             Growth { new_fields: self.of.on_unknown == OnUnknown::Keep, case_insensitive: self.of.case_insensitive };
@@ -265,13 +266,12 @@ impl Shared {
         let (columns, changed) = growth.of(old, &state.notes.columns);
         // A column that cannot be stored grown stays as it was, a new one that cannot be stored stays away.
         let columns = if changed.is_empty() { columns } else { self.storable(columns, |at| old.get(at).cloned()) };
-        let grows = !changed.is_empty() && columns != old;
-        if grows {
+        if !changed.is_empty() && columns != old {
             let schema = Schema::new(columns).map_err(io::Error::other)?;
             self.adopt(state, locked.version + 1, schema, &changed)?;
         }
         state.notes.limits.news = false;
-        Ok(grows)
+        Ok(())
     }
 
     /// Takes a record into the sample, or says why it is set aside. To be called only while nothing is locked.
@@ -337,11 +337,10 @@ impl Shared {
         Ok(locked)
     }
 
-    /// Looks at records that an encoder of `version` rejected: a new version may take their like.
-    fn rejected(&self, batch: &Batch, rows: &[(u32, Reason)], version: u32) {
+    /// Looks at records that an encoder rejected: a new version may take their like.
+    fn rejected(&self, batch: &Batch, rows: &[(u32, Reason)]) {
         let mut state = self.state();
-        let State { locked: Some(locked), notes, form, stale, .. } = &mut *state else { return };
-        *stale |= locked.version > version;
+        let State { locked: Some(_), notes, form, .. } = &mut *state else { return };
         for (row, _) in rows.iter().take(REJECTED_LOOKS_MAX) {
             let record = batch.payload(*row as usize);
             if form.fits(record).is_ok() {
