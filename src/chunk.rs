@@ -145,14 +145,22 @@ impl Chunk {
         for rejected in transformed.rejected {
             self.reject(&rejected)?;
         }
-        if self.recipe.format.learn(&transformed.batch)? {
-            for at in self.hot.clone() {
-                self.close(at)?;
-            }
-        }
+        self.learn(&transformed.batch)?;
         self.route(&transformed.batch)?;
         self.encode(&transformed.batch)?;
         self.keep_within_memory()
+    }
+
+    /// Lets the format look at records, and ends objects of a version that is not its newest.
+    fn learn(&mut self, batch: &Batch) -> io::Result<()> {
+        self.recipe.format.learn(batch)?;
+        let newest = self.recipe.format.version();
+        for at in self.hot.clone() {
+            if self.open[at].making.as_ref().is_some_and(|making| making.encoder.version() < newest) {
+                self.close(at)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sorts the records of a batch to the objects of their prefixes.
@@ -161,6 +169,9 @@ impl Chunk {
         let recipe = self.recipe.clone();
         if !recipe.prefix.is_per_record() && rows > 0 {
             let at = self.object_of("", batch.arrival_ms(0));
+            if self.open[at].is_empty() {
+                self.open[at].oldest_arrival_ms = batch.arrival_ms(0);
+            }
             self.open[at].rows.extend(0..rows);
             return Ok(());
         }
@@ -182,7 +193,10 @@ impl Chunk {
                 last = self.object_of(&partition, arrival_ms);
             }
             let open = &mut self.open[last];
-            match open.hot || open.making.is_some() {
+            if open.is_empty() {
+                open.oldest_arrival_ms = arrival_ms;
+            }
+            match open.hot || open.making.is_some() || !open.rows.is_empty() {
                 true => open.rows.push(row),
                 false => self.park(last, payload, arrival_ms)?,
             }
@@ -192,10 +206,6 @@ impl Chunk {
 
     fn object_of(&mut self, partition: &str, oldest_arrival_ms: i64) -> usize {
         if let Some(at) = self.partitions.get(partition) {
-            let open = &mut self.open[*at];
-            if open.is_empty() && open.rows.is_empty() {
-                open.oldest_arrival_ms = oldest_arrival_ms;
-            }
             return *at;
         }
         let (at, partition): (_, Arc<str>) = (self.open.len(), partition.into());
@@ -238,11 +248,13 @@ impl Chunk {
     /// Encodes rows, and answers whether the object has reached its size.
     fn encode_rows(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<bool> {
         let mut rejected = self.encode_once(at, batch, rows)?;
-        if !rejected.is_empty() && self.recipe.format.learn(&Batch::default())? {
+        let version = |chunk: &Chunk| chunk.open[at].making.as_ref().map(|making| making.encoder.version());
+        let refused_by = version(self);
+        if !rejected.is_empty() {
+            self.learn(&Batch::default())?;
+        }
+        if !rejected.is_empty() && refused_by != version(self) {
             // They have taught the format something: a new object may take them.
-            for hot in self.hot.clone() {
-                self.close(hot)?;
-            }
             let again = object::again(&rejected);
             let rows: Vec<u32> = (0..again.len() as u32).collect();
             rejected = self.encode_once(at, &again, &rows)?;
@@ -302,7 +314,7 @@ impl Chunk {
     /// Ends an object whose encoding has begun; its prefix begins another one with its next record.
     fn close(&mut self, at: usize) -> io::Result<()> {
         let open = &mut self.open[at];
-        if !open.hot {
+        if !open.hot && open.rows.is_empty() {
             self.hot.retain(|hot| *hot != at);
         }
         let Some(making) = open.making.take() else { return Ok(()) };
@@ -410,9 +422,11 @@ impl Chunk {
         self.deadline
     }
 
-    /// Bytes that it takes on our disk so far, or would if it had to.
+    /// Bytes that it takes on our disk so far, and those in memory that have to go there.
     pub fn bytes(&self) -> u64 {
-        self.draft.bytes() + self.parked.file_bytes() + self.parked.arena_bytes() as u64
+        let making = |at: &usize| self.open[*at].making.as_ref().map_or(0, |making| making.memory as u64);
+        let held = self.parked.arena_bytes() as u64 + self.hot.iter().map(making).sum::<u64>();
+        self.draft.bytes() + self.parked.file_bytes() + held
     }
 
     /// Finishes the objects, so that they lie on our disk and no longer in memory. CPU work and writes.
@@ -469,8 +483,13 @@ impl Chunk {
                 made.extend(part.iter().map(|(_, lot)| Small::encode(&*recipe.format, &about, parked, lot)));
             });
             for ((at, _), small) in parts.into_iter().flat_map(|(part, made)| part.iter().zip(made)) {
-                let mut rejected = self.add_small(*at, small?)?;
-                if !rejected.is_empty() && recipe.format.learn(&Batch::default())? {
+                let small = small?;
+                let refused_by = small.version;
+                let mut rejected = self.add_small(*at, small)?;
+                if !rejected.is_empty() {
+                    recipe.format.learn(&Batch::default())?;
+                }
+                if !rejected.is_empty() && refused_by < recipe.format.version() {
                     let again = Small::encode_again(&*recipe.format, &about, &rejected)?;
                     rejected = self.add_small(*at, again)?;
                 }
@@ -484,7 +503,7 @@ impl Chunk {
 
     /// Adds a whole object, if it has rows, and gives what was rejected.
     fn add_small(&mut self, at: usize, small: Small) -> io::Result<Vec<Rejected>> {
-        let Small { bytes, rows, rejected } = small;
+        let Small { bytes, rows, rejected, .. } = small;
         if rows > 0 {
             let object = self.draft.object();
             io::Write::write_all(&mut self.draft.writer(object), &bytes)?;

@@ -50,7 +50,7 @@ impl Open {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.making.is_none() && self.lot.bytes() == 0
+        self.making.is_none() && self.lot.is_empty() && self.rows.is_empty()
     }
 
     /// Encoded bytes, about, if it were complete now.
@@ -91,6 +91,8 @@ pub struct Small {
     pub bytes: Vec<u8>,
     pub rows: u64,
     pub rejected: Vec<Rejected>,
+    /// Of the format that encoded it.
+    pub version: u64,
 }
 
 impl Small {
@@ -116,11 +118,11 @@ impl Small {
             let rows: Vec<u32> = (0..batch.len() as u32).collect();
             set_aside.extend(rejected(&batch, encoder.push(&batch, &rows, &mut bytes)?));
         }
-        let rows = encoder.rows();
+        let (rows, version) = (encoder.rows(), encoder.version());
         if rows > 0 {
             encoder.finish(about, &mut bytes)?;
         }
-        Ok(Small { bytes, rows, rejected: set_aside })
+        Ok(Small { bytes, rows, rejected: set_aside, version })
     }
 }
 

@@ -76,6 +76,11 @@ impl Lot {
         self.bytes
     }
 
+    /// Whether no record is in it. One without payload is a record too.
+    pub fn is_empty(&self) -> bool {
+        self.extents.is_empty() && self.first == NONE
+    }
+
     /// Payload bytes that are in memory.
     pub fn arena_bytes(&self) -> u64 {
         self.arena_bytes

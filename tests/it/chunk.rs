@@ -1,12 +1,15 @@
 //! Chunks with many prefixes: right-sized objects, bounded memory, and every record in one object, in order.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hydrant::budget::Budget;
 use hydrant::chunk::{Chunk, Cut, Limits, Recipe};
-use hydrant::encode::Options;
+use hydrant::encode::{About, Encoder, Format, Options};
+use hydrant::error::{Reason, RejectedBy};
 use hydrant::ground::Ground;
 use hydrant::metrics::Metrics;
 use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, TimeZone};
@@ -26,13 +29,17 @@ struct House {
 
 impl House {
     fn new(format: &str, prefix: &str, size_bytes: u64, budget_bytes: usize) -> House {
+        let format: Options = serde_saphyr::from_str(format).unwrap();
+        House::of(format.build().unwrap(), prefix, size_bytes, budget_bytes)
+    }
+
+    fn of(format: Arc<dyn Format>, prefix: &str, size_bytes: u64, budget_bytes: usize) -> House {
         let (dir, ground) = (tempfile::tempdir().unwrap(), Ground::real());
         let outbox = Outbox::open(&ground, dir.path()).unwrap();
-        let format: Options = serde_saphyr::from_str(format).unwrap();
         let keys = PartitionKeys::default();
         let recipe = Recipe {
             pipeline: "many".into(),
-            format: format.build().unwrap(),
+            format,
             prefix: Prefix::parse(prefix, &TimeZone::UTC, &keys).unwrap(),
             error_prefix: ErrorPrefix::parse("errors/{reason}/", &TimeZone::UTC).unwrap(),
             sink: "file:///nowhere".into(),
@@ -196,4 +203,124 @@ fn a_record_that_was_parked_and_cannot_be_encoded_is_set_aside_alone() {
     let text = sealed.read(errors, 0, errors.len as usize).unwrap();
     let line = String::from_utf8(text.to_vec()).unwrap();
     assert!(line.contains("\"arrivalTimestamp\":7,") && line.contains("column n"), "{line}");
+}
+
+#[test]
+fn a_record_without_payload_is_a_record() {
+    for (format, line) in [("lines: {}", Some("\n")), ("parquet: { schema: { p: long } }", None)] {
+        let house = House::new(format, "dt={arrival:%Y}/", 1 << 30, 64 << 20);
+        let mut chunk = house.open();
+        let mut builder = BatchBuilder::default();
+        builder.push(b"", 0);
+        push(&mut chunk, builder.finish(), Position::from(1));
+        let sealed = chunk.finish().unwrap().seal().unwrap();
+        let [object] = sealed.objects() else { panic!("one object, of the record or of the error") };
+        let bytes = sealed.read(object, 0, object.len as usize).unwrap();
+        assert_eq!(object.name.starts_with("errors/"), line.is_none());
+        assert!(line.is_none_or(|line| bytes == line.as_bytes()));
+    }
+}
+
+/// Lines whose first version takes no record with a `!`, and which learns to from the first it has refused.
+#[derive(Default)]
+struct Learner {
+    version: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Format for Learner {
+    fn encoder(&self) -> Box<dyn Encoder> {
+        let version = self.version.load(Ordering::Relaxed);
+        Box::new(LearnersLines { version, refused: self.refused.clone(), lines: Vec::new(), rows: 0 })
+    }
+
+    fn learn(&self, _batch: &Batch) -> io::Result<()> {
+        self.version.store(self.refused.load(Ordering::Relaxed).min(1), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn extension(&self) -> &str {
+        ".ndjson"
+    }
+}
+
+struct LearnersLines {
+    version: u64,
+    refused: Arc<AtomicU64>,
+    lines: Vec<u8>,
+    rows: u64,
+}
+
+impl Encoder for LearnersLines {
+    fn push(&mut self, batch: &Batch, rows: &[u32], _out: &mut dyn Write) -> io::Result<Vec<(u32, Reason)>> {
+        let mut refused = Vec::new();
+        for row in rows {
+            let payload = batch.payload(*row as usize);
+            if self.version == 0 && payload.contains(&b'!') {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let reason = Reason { by: RejectedBy::Format, code: "Test.Old", message: String::new() };
+                refused.push((*row, reason));
+                continue;
+            }
+            self.lines.extend([payload, b"\n"].concat());
+            self.rows += 1;
+        }
+        Ok(refused)
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn size(&self) -> u64 {
+        self.lines.len() as u64
+    }
+
+    fn memory(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&std::mem::take(&mut self.lines))
+    }
+
+    fn finish(mut self: Box<Self>, _about: &About, out: &mut dyn Write) -> io::Result<()> {
+        self.flush(out)
+    }
+}
+
+#[test]
+fn a_new_version_in_the_middle_of_a_batch_forgets_no_record_of_any_prefix() {
+    let house = House::of(Arc::new(Learner::default()), "p={p}/", 20_000, 64 << 20);
+    let mut chunk = house.open();
+    let mut expected = Expected::new();
+    let mut number = 0;
+    let mut push_batch = |chunk: &mut Chunk, records: &[(u64, &str, usize)]| {
+        let mut builder = BatchBuilder::default();
+        for (prefix, mark, times) in records {
+            for _ in 0..*times {
+                builder.push(format!("{{\"p\":{prefix},\"n\":{number},\"mark\":\"{mark}\"}}").as_bytes(), 0);
+                expected.entry(*prefix).or_default().push(number);
+                number += 1;
+            }
+        }
+        push(chunk, builder.finish(), Position::from(number));
+    };
+    // Small ones keep the chunk open; then prefix 1 is being made, has a row of a batch, and prefix 2 changes the version.
+    push_batch(&mut chunk, &[(3, "", 1), (1, "", 3500)]);
+    push_batch(&mut chunk, &[(1, "", 1), (2, "!", 3500), (1, "", 2), (4, "!", 1)]);
+    push_batch(&mut chunk, &[(1, "", 1), (5, "!", 1)]);
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    assert!(sealed.objects().iter().all(|object| object.name.starts_with("p=")), "none was set aside");
+    let (mut found, _) = delivered(&sealed);
+    found.values_mut().for_each(|numbers| numbers.sort_unstable());
+    assert_eq!(found, expected);
 }
