@@ -182,13 +182,19 @@ impl Rules {
 
     fn object(&self, columns: &[Column], members: &[Member], unknown: &mut bool) -> Option<Vec<Cell>> {
         let mut cells: Vec<Option<Cell>> = vec![None; columns.len()];
+        // Unknown fields count where the member they stand in does: of one column the last.
+        let mut within = vec![false; columns.len()];
         for member in members {
             match self.find(columns, &member.key) {
-                Some(column) => cells[column] = Some(self.value(&columns[column].data, &member.value, unknown)?),
+                Some(column) => {
+                    within[column] = false;
+                    cells[column] = Some(self.value(&columns[column].data, &member.value, &mut within[column])?);
+                }
                 None if self.on_unknown == OnUnknown::Reject => return None,
                 None => *unknown = true,
             }
         }
+        *unknown |= within.contains(&true);
         let or_null = |(cell, column): (Option<Cell>, &Column)| cell.or(column.data.nullable.then_some(Cell::Null));
         cells.into_iter().zip(columns).map(or_null).collect()
     }

@@ -19,6 +19,8 @@ use crate::record::Batch;
 const BATCH_ROWS_MAX: usize = 1024;
 /// Bytes of JSON that gather in the decoder before they are spelled: what then lies in columns fits the processor's cache.
 const BATCH_JSON_BYTES_MAX: usize = 256 << 10;
+/// Cells that gather in the decoder before they are spelled, where most fields of the schema are missing.
+const BATCH_CELLS_MAX: usize = 256 << 10;
 
 /// Columns, and how records are read into them.
 #[derive(Clone)]
@@ -116,7 +118,9 @@ impl<S: Spelling> Encoder for RowEncoder<S> {
                 Ok(()) => self.rows += 1,
                 Err(reason) => rejected.push((*row, reason)),
             }
-            if self.decoder.rows() >= BATCH_ROWS_MAX || self.decoder.json_bytes() >= BATCH_JSON_BYTES_MAX {
+            let decoder = &self.decoder;
+            let full = decoder.rows() >= BATCH_ROWS_MAX || decoder.json_bytes() >= BATCH_JSON_BYTES_MAX;
+            if full || decoder.cells() >= BATCH_CELLS_MAX {
                 self.spell(out)?;
             }
         }

@@ -25,6 +25,8 @@ pub struct Node {
     pub values: Values,
     /// Whether there are structs inside, and so unknown fields to keep.
     pub has_structs: bool,
+    /// Cells that a null takes: one, and those of the fields inside.
+    pub cells: usize,
     /// How dates and times are written; empty where they tell it themselves.
     pub formats: Box<[TimeFormat]>,
 }
@@ -104,8 +106,12 @@ impl Node {
             Values::Struct(_) => true,
             _ => false,
         };
-        let arrow = data.kind.arrow();
-        Node { data: data.clone(), arrow, valid: Validity::default(), values, has_structs, formats: formats.into() }
+        let cells = match &values {
+            Values::Struct(members) => 1 + members.cells(),
+            _ => 1,
+        };
+        let (arrow, valid) = (data.kind.arrow(), Validity::default());
+        Node { data: data.clone(), arrow, valid, values, has_structs, cells, formats: formats.into() }
     }
 
     /// Rows so far.
@@ -262,6 +268,11 @@ impl Members {
             names: columns.iter().map(|column| column.name.as_str().into()).collect(),
             nodes: columns.iter().map(node).collect(),
         }
+    }
+
+    /// Cells that a row of nulls takes.
+    pub fn cells(&self) -> usize {
+        self.nodes.iter().map(|node| node.cells).sum()
     }
 
     /// Adds a null to each column that has no more than `row` rows.

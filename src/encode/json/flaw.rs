@@ -20,6 +20,8 @@ pub enum Flaw {
     Conflict { at: usize, path: String, expected: String, why: &'static str },
     /// A required column has no value.
     Missing { path: String, expected: String },
+    /// Elements and entries take more cells than a record may.
+    TooManyCells { path: String, most: usize },
     /// A key that no column has, under `on_unknown: reject`.
     Unknown { at: usize, path: String },
 }
@@ -27,7 +29,11 @@ pub enum Flaw {
 impl Flaw {
     /// The same flaw, in the member or element `step` of what holds it (`[3]` for an element).
     pub fn within(mut self: Box<Self>, step: &str) -> Box<Flaw> {
-        if let Flaw::Conflict { path, .. } | Flaw::Missing { path, .. } | Flaw::Unknown { path, .. } = &mut *self {
+        if let Flaw::Conflict { path, .. }
+        | Flaw::Missing { path, .. }
+        | Flaw::TooManyCells { path, .. }
+        | Flaw::Unknown { path, .. } = &mut *self
+        {
             let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
             *path = format!("{step}{dot}{path}");
         }
@@ -60,6 +66,12 @@ impl Flaw {
             Flaw::Missing { path, expected } => {
                 (MALFORMED_DATA, format!("column {path}: expected {expected} not null, found no such field"))
             }
+            Flaw::TooManyCells { path, most } => (
+                MALFORMED_DATA,
+                format!(
+                    "column {path}: expected a record whose lists and maps take at most {most} cells, found more (a field that is missing takes one too)"
+                ),
+            ),
             Flaw::Unknown { at, path } => (
                 MALFORMED_DATA,
                 format!("field {}: expected a field that the schema declares, found {}", cut(&path), shown(at)),

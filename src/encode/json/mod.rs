@@ -17,7 +17,9 @@ mod column;
 mod dictionary;
 mod flaw;
 mod keys;
+mod map;
 mod number;
+mod rest;
 mod scan;
 mod time;
 mod usual;
@@ -28,6 +30,7 @@ mod wide;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -44,11 +47,17 @@ use super::schema::{Data, Schema, Type};
 use crate::error::Reason;
 use column::{Members, Node, Values};
 use flaw::{Flaw, Found};
+use rest::Leavings;
 use scan::Scanner;
 use value::{Cursor, object};
 
 /// The largest record, in bytes. Firehose's own limit is 1,000 KiB; other sources carry more.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Cells that the elements and entries of one record may take, or one for each of its bytes if these are more: `{}` takes a
+/// cell in every column of its struct.
+pub const RECORD_CELLS_MAX: usize = 4 << 20;
+/// Bytes of rejected records of which something may stay while there is no row.
+const REJECTED_BYTES_MAX: usize = 4 << 20;
 /// The column that keeps the fields the schema does not know.
 pub const REST_COLUMN: &str = "_rest";
 
@@ -69,27 +78,37 @@ pub enum OnUnknown {
 pub struct Decoder {
     arrow: SchemaRef,
     columns: Members,
+    /// Cells that a row of nulls takes.
+    row_cells: usize,
     rest: Option<Node>,
     on_unknown: OnUnknown,
     rows: usize,
     json_bytes: usize,
+    cells: usize,
+    rejected_bytes: usize,
     scratch: Vec<u8>,
     rest_text: Vec<u8>,
+    leavings: Leavings,
 }
 
 impl Decoder {
     /// A decoder without rows; `arrow` is what [`arrow_schema`] gives for the same schema.
     pub fn new(schema: &Schema, arrow: SchemaRef, on_unknown: OnUnknown, matching: Matching) -> Decoder {
         let rest = Data { kind: Type::Json, nullable: true };
+        let columns = Members::new(schema.columns(), &[], matching);
         Decoder {
             arrow,
-            columns: Members::new(schema.columns(), &[], matching),
+            row_cells: columns.cells(),
+            columns,
             rest: (on_unknown == OnUnknown::Keep).then(|| Node::new(&rest, &[], matching)),
             on_unknown,
             rows: 0,
             json_bytes: 0,
+            cells: 0,
+            rejected_bytes: 0,
             scratch: Vec::new(),
             rest_text: Vec::new(),
+            leavings: Leavings::default(),
         }
     }
 
@@ -98,9 +117,17 @@ impl Decoder {
         if self.rows == 0 {
             self.columns.nodes.iter_mut().chain(&mut self.rest).for_each(Node::reuse);
         }
-        if let Err(flaw) = self.row(record) {
-            self.columns.truncate(self.rows);
-            return Err(flaw.reason(record));
+        match self.row(record) {
+            Ok(cells) => self.cells += cells,
+            Err(flaw) => {
+                self.columns.truncate(self.rows);
+                self.rejected_bytes += record.len();
+                if self.rows == 0 && self.rejected_bytes > REJECTED_BYTES_MAX {
+                    // Dictionaries keep the texts of rejected rows until a batch ends.
+                    drop(self.finish());
+                }
+                return Err(flaw.reason(record));
+            }
         }
         self.rows += 1;
         self.json_bytes += record.len();
@@ -117,6 +144,13 @@ impl Decoder {
         self.json_bytes
     }
 
+    /// Cells that these rows take, nulls counted, without the elements that are plain values, and a cell for each byte of
+    /// what was rejected since the last batch, of which something may stay until the next: a batch should end before
+    /// they are too many. 0 without rows.
+    pub fn cells(&self) -> usize {
+        if self.rows == 0 { 0 } else { self.cells + self.rejected_bytes }
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         let nodes = self.columns.nodes.iter().chain(&self.rest);
@@ -129,10 +163,13 @@ impl Decoder {
         arrays.extend(self.rest.as_mut().map(Node::finish));
         self.rows = 0;
         self.json_bytes = 0;
+        self.cells = 0;
+        self.rejected_bytes = 0;
         RecordBatch::try_new(self.arrow.clone(), arrays).expect("columns are of their schema and of one length")
     }
 
-    fn row(&mut self, record: &[u8]) -> Found<()> {
+    /// Reads a record as the next row, and says how many cells that took.
+    fn row(&mut self, record: &[u8]) -> Found<usize> {
         if record.len() > RECORD_BYTES_MAX {
             return Err(Box::new(Flaw::Malformed {
                 at: RECORD_BYTES_MAX,
@@ -140,12 +177,17 @@ impl Decoder {
             }));
         }
         self.rest_text.clear();
+        self.leavings.clear();
         let mut cursor = Cursor {
             scan: Scanner::new(record),
             scratch: &mut self.scratch,
             rest: &mut self.rest_text,
             unknown: 0,
             on_unknown: self.on_unknown,
+            leavings: &mut self.leavings,
+            cells: 0,
+            cells_max: RECORD_CELLS_MAX.max(record.len()),
+            superseded: BTreeMap::new(),
         };
         if cursor.scan.token() != b'{' {
             return Err(not_one_object(cursor.scan, "expected an object"));
@@ -155,11 +197,12 @@ impl Decoder {
         if !cursor.scan.at_end() {
             return Err(not_one_object(cursor.scan, "expected the end of the record"));
         }
-        let unknown = cursor.unknown > 0;
+        let (unknown, cells) = (cursor.unknown > 0, self.row_cells + cursor.cells);
         if let Some(rest) = &mut self.rest {
+            self.leavings.tidy(&mut self.rest_text);
             push_rest(rest, unknown.then_some(&self.rest_text));
         }
-        Ok(())
+        Ok(cells)
     }
 }
 

@@ -246,6 +246,98 @@ fn unknown_fields_are_kept_byte_for_byte_at_their_place() {
 }
 
 #[test]
+fn a_superseded_member_leaves_no_unknown_fields() {
+    let schema =
+        "id: int64\nctx: struct<a:int64, in:struct<b:int64>>\nl: list<struct<x:int64>>\nm: map<string,struct<n:int64>>";
+    let cases = [
+        (r#"{"ctx":{"a":1,"new":1},"ctx":{"a":2}}"#, None),
+        (r#"{"ctx":{"new":1},"ctx":null}"#, None),
+        (r#"{"ctx":{"new":1},"CTX":{"x":"{,"}}"#, Some(r#"{"CTX":{"x":"{,"}}"#)),
+        (r#"{"ctx":{"new":1},"y":2,"ctx":{}}"#, Some(r#"{"y":2}"#)),
+        (r#"{"y":2,"ctx":{"new":1},"ctx":{},"z":"\u0000"}"#, Some(r#"{"y":2,"z":"\u0000"}"#)),
+        (
+            r#"{"ctx":{"p":1},"l":[{"q":1}],"l":[],"ctx":{"in":{}},"s":3,"m":{"k":{"o":1}}}"#,
+            Some(r#"{"s":3,"m":{"k":{"o":1}}}"#),
+        ),
+        (r#"{"ctx":{"in":{"u":1},"v":2,"in":{"b":1}},"w":3}"#, Some(r#"{"ctx":{"v":2},"w":3}"#)),
+        (r#"{"ctx":{"in":{"u":1},"in":{"b":1}}}"#, None),
+        (r#"{"l":[{"a":1},{}],"l":[{},{"b":1}],"l":[{},{"c":1}]}"#, Some(r#"{"l":[{},{"c":1}]}"#)),
+        (r#"{"m":{"k":{"o":1},"k":{"n":1},"j":{"p":{}}},"m":{"k":{"o":1},"k":{"n":1}}}"#, None),
+    ];
+    let (batch, reasons) = decode(schema, OnUnknown::Keep, &cases.map(|(record, _)| record));
+    assert_eq!(reasons, []);
+    for (row, (record, expected)) in cases.iter().enumerate() {
+        assert_eq!(cell(batch.column(4), row).as_str(), *expected, "{record}");
+    }
+}
+
+#[test]
+fn maps_in_maps_with_repeated_keys_are_read_in_time() {
+    // Were each map read twice with all inside it, the list would be read 2^14 times, and this would hang.
+    let (depth, elements) = (14, 200_000);
+    let (mut schema, mut value) = ("list<int64>".to_owned(), format!("[{}7]", "7,".repeat(elements - 1)));
+    for _ in 0..depth {
+        schema = format!("map<string,{schema}>");
+        value = format!(r#"{{"a":null,"k":null,"k":{value}}}"#);
+    }
+    let (batch, reasons) = decode(&format!("m: '{schema}'"), OnUnknown::Keep, &[&format!("{{\"m\":{value}}}")]);
+    assert_eq!(reasons, []);
+    let mut there = &rows(&batch)[0]["m"];
+    for _ in 0..depth {
+        assert_eq!(there.as_object().map(Map::len), Some(2));
+        there = &there["k"];
+    }
+    assert_eq!(there.as_array().map(Vec::len), Some(elements));
+}
+
+#[test]
+fn elements_of_missing_fields_are_bounded() {
+    let fields: Vec<_> = (0..255).map(|field| format!("f{field}:int64")).collect();
+    let schema = format!("l: 'list<struct<{0}>>'\nm: 'map<string,struct<{0}>>'\ni: list<int64>", fields.join(","));
+    let most = RECORD_CELLS_MAX / 256;
+    let list = |count: usize| format!("{{\"l\":[{}]}}", vec!["{}"; count].join(","));
+    let map = |count: usize| {
+        let entries: Vec<_> = (0..count).map(|key| format!("\"{key}\":null")).collect();
+        format!("{{\"m\":{{{}}}}}", entries.join(","))
+    };
+    for (column, fits, beyond) in [("l", list(most), list(most + 1)), ("m", map(most), map(most + 1))] {
+        let mut decoder = decoder(&schema, OnUnknown::Keep);
+        decoder.push(fits.as_bytes()).unwrap();
+        assert!(decoder.cells() >= RECORD_CELLS_MAX, "the batch should end");
+        decoder.finish();
+        assert_eq!(decoder.cells(), 0);
+        let message = decoder.push(beyond.as_bytes()).unwrap_err().message;
+        assert!(
+            message.starts_with(&format!(
+                "column {column}: expected a record whose lists and maps take at most 4194304 cells"
+            )),
+            "{message}"
+        );
+    }
+    // Plain values are as many as their JSON tells.
+    let numbers = format!("{{\"i\":[{}]}}", vec!["1"; RECORD_CELLS_MAX + 1].join(","));
+    decoder(&schema, OnUnknown::Keep).push(numbers.as_bytes()).unwrap();
+}
+
+#[test]
+fn what_rejected_records_leave_in_dictionaries_does_not_gather() {
+    let rejected = |text: usize| format!("{{\"d\":\"{text:0>65000}\",\"i\":\"x\"}}");
+    let mut decoder = decoder("d: dictionary<string>\ni: int64", OnUnknown::Keep);
+    for text in 0..500 {
+        decoder.push(rejected(text).as_bytes()).unwrap_err();
+    }
+    assert!(decoder.memory() < 32 << 20, "{} bytes", decoder.memory());
+    // With rows, it is the owner who ends the batch.
+    assert_eq!(decoder.cells(), 0);
+    decoder.push(b"{\"d\":\"kept\",\"i\":1}").unwrap();
+    (0..80).for_each(|text| drop(decoder.push(rejected(text).as_bytes()).unwrap_err()));
+    assert!(decoder.cells() > 5_000_000, "{}", decoder.cells());
+    let batch = decoder.finish();
+    let dictionary = batch.column(0).as_dictionary::<Int32Type>().downcast_dict::<arrow_array::StringArray>().unwrap();
+    assert_eq!(dictionary.into_iter().collect::<Vec<_>>(), [Some("kept")]);
+}
+
+#[test]
 fn a_column_says_how_its_times_are_written() {
     let schema = "
         s: { type: timestamp(ms), format: epoch_s }

@@ -3,10 +3,14 @@
 //! Numbers and booleans are also taken from strings that spell them exactly. Recursion follows the schema, never the
 //! record: what no column asks for is skipped without recursion.
 
+use std::collections::BTreeMap;
+
 use super::OnUnknown;
 use super::column::{Members, Node, Texts, Values};
 use super::flaw::{Flaw, Found};
+use super::map::map;
 use super::number::Number;
+use super::rest::Leavings;
 use super::scan::{Scanner, byte_at};
 use super::time;
 use super::usual::usual_value;
@@ -23,6 +27,14 @@ pub struct Cursor<'a, 'd> {
     /// How many unknown fields there were.
     pub unknown: usize,
     pub on_unknown: OnUnknown,
+    /// What each member left in `rest`, should it come again.
+    pub leavings: &'d mut Leavings,
+    /// How many cells elements and entries took that are more than their JSON tells, and how many they may.
+    pub cells: usize,
+    pub cells_max: usize,
+    /// By where a map begins: the entries that later ones supersede. So each map is found out about once, however many
+    /// maps around it are read again.
+    pub superseded: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Cursor<'_, '_> {
@@ -31,9 +43,19 @@ impl Cursor<'_, '_> {
     }
 
     /// Begins a member of the object at the end of `rest`.
-    fn rest_member(&mut self) {
+    pub fn rest_member(&mut self) {
         if self.rest.last() != Some(&b'{') {
             self.rest.push(b',');
+        }
+    }
+
+    /// Counts an element or entry, which takes a cell in every column inside it even if it is `{}`.
+    #[inline]
+    pub fn count(&mut self, element: &Node) -> Found<()> {
+        self.cells += element.cells;
+        match self.cells <= self.cells_max {
+            true => Ok(()),
+            false => Err(Box::new(Flaw::TooManyCells { path: String::new(), most: self.cells_max })),
         }
     }
 
@@ -54,6 +76,7 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
     if keep {
         cursor.rest.push(b'{');
     }
+    let opened = cursor.leavings.open();
     let mut filled = 0;
     let mut next = 0;
     let mut more = cursor.scan.token() != b'}';
@@ -86,12 +109,15 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
                     filled += 1;
                 } else {
                     node.truncate(row);
+                    if keep && node.has_structs {
+                        cursor.unknown -= cursor.leavings.supersede(opened, column, cursor.rest);
+                    }
                 }
                 match usual_value(bytes, at, node) {
                     Some(end) => at = end,
                     None => {
                         cursor.scan.at = at;
-                        member(cursor, start, node, depth).map_err(|flaw| flaw.within(&names[column]))?;
+                        member(cursor, start, column, node, depth).map_err(|flaw| flaw.within(&names[column]))?;
                         at = cursor.scan.at;
                     }
                 }
@@ -113,6 +139,7 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
     cursor.scan.at = at;
     if keep {
         cursor.rest.push(b'}');
+        cursor.leavings.close(opened);
     }
     if filled < nodes.len() {
         fill(members, row)?;
@@ -120,8 +147,8 @@ pub fn object(cursor: &mut Cursor, members: &mut Members, row: usize, depth: usi
     Ok(())
 }
 
-/// Reads any value as the next row of a column; its key began at `start`.
-fn member(cursor: &mut Cursor, start: usize, node: &mut Node, depth: usize) -> Found<()> {
+/// Reads any value as the next row of column `column` of its object; its key began at `start`.
+fn member(cursor: &mut Cursor, start: usize, column: usize, node: &mut Node, depth: usize) -> Found<()> {
     let (rest_len, unknown) = (cursor.rest.len(), cursor.unknown);
     let keeps = cursor.keeps(node);
     if keeps {
@@ -129,8 +156,11 @@ fn member(cursor: &mut Cursor, start: usize, node: &mut Node, depth: usize) -> F
         cursor.rest.extend_from_slice(cursor.scan.since(start));
     }
     value(cursor, node, depth)?;
-    if keeps && cursor.unknown == unknown {
-        cursor.rest.truncate(rest_len);
+    if keeps {
+        match cursor.unknown - unknown {
+            0 => cursor.rest.truncate(rest_len),
+            more => cursor.leavings.left(column, rest_len, cursor.rest.len(), more),
+        }
     }
     Ok(())
 }
@@ -170,7 +200,7 @@ fn fill(members: &mut Members, row: usize) -> Found<()> {
 
 /// Takes the comma behind a member or element, or the end of them all: whether there is more.
 #[inline]
-fn again(scan: &mut Scanner, end: u8, expected: &'static str) -> Found<bool> {
+pub fn again(scan: &mut Scanner, end: u8, expected: &'static str) -> Found<bool> {
     let byte = scan.token();
     if byte != b',' && byte != end {
         return Err(scan.malformed(expected));
@@ -180,7 +210,7 @@ fn again(scan: &mut Scanner, end: u8, expected: &'static str) -> Found<bool> {
 }
 
 /// Reads the value that begins here as the next row of `node`.
-fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
+pub fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
     let byte = cursor.scan.token();
     let at = cursor.scan.at;
     if byte == b'n' {
@@ -469,6 +499,7 @@ fn list(cursor: &mut Cursor, element: &mut Node, keeps: bool, depth: usize) -> F
             Some(end) => at = end,
             None => {
                 cursor.scan.at = at;
+                cursor.count(element)?;
                 value(cursor, element, depth).map_err(|flaw| flaw.within(&format!("[{index}]")))?;
                 at = cursor.scan.at;
             }
@@ -486,93 +517,4 @@ fn list(cursor: &mut Cursor, element: &mut Node, keeps: bool, depth: usize) -> F
         cursor.rest.push(b']');
     }
     Ok(())
-}
-
-/// Reads a map. Of equal keys the last wins, so that keys are distinct as readers demand: an entry that a later one
-/// supersedes is found at the end, and then all are read again without it.
-fn map(cursor: &mut Cursor, keys: &mut Texts, values: &mut Node, keeps: bool, depth: usize) -> Found<()> {
-    let (at, rest_len, unknown, first) = (cursor.scan.at, cursor.rest.len(), cursor.unknown, keys.len());
-    entries(cursor, keys, values, keeps, depth, &[])?;
-    let superseded = superseded(keys, first);
-    if !superseded.is_empty() {
-        keys.truncate(first);
-        values.truncate(first);
-        cursor.scan.at = at;
-        cursor.rest.truncate(rest_len);
-        cursor.unknown = unknown;
-        entries(cursor, keys, values, keeps, depth, &superseded)?;
-    }
-    Ok(())
-}
-
-fn entries(
-    cursor: &mut Cursor,
-    keys: &mut Texts,
-    values: &mut Node,
-    keeps: bool,
-    depth: usize,
-    superseded: &[usize],
-) -> Found<()> {
-    cursor.scan.at += 1;
-    if keeps {
-        cursor.rest.push(b'{');
-    }
-    let mut superseded = superseded.iter().copied().peekable();
-    let mut index = 0;
-    let mut more = cursor.scan.token() != b'}';
-    if !more {
-        cursor.scan.at += 1;
-    }
-    while more {
-        let byte = cursor.scan.token();
-        let start = cursor.scan.at;
-        if byte != b'"' {
-            return Err(cursor.scan.malformed("expected a string"));
-        }
-        cursor.scan.string_into(&mut keys.data)?;
-        let token = cursor.scan.since(start);
-        cursor.scan.expect(b':', "expected `:`")?;
-        if superseded.next_if_eq(&index).is_some() {
-            keys.truncate(keys.len());
-            cursor.scan.skip(depth)?;
-        } else {
-            keys.push_end();
-            let (rest_len, unknown) = (cursor.rest.len(), cursor.unknown);
-            if keeps {
-                cursor.rest_member();
-                cursor.rest.extend_from_slice(token);
-                cursor.rest.push(b':');
-            }
-            match usual_value(cursor.scan.bytes, cursor.scan.at, values) {
-                Some(end) => cursor.scan.at = end,
-                None => value(cursor, values, depth)
-                    .map_err(|flaw| flaw.within(&format!("[{}]", String::from_utf8_lossy(token))))?,
-            }
-            if keeps && cursor.unknown == unknown {
-                cursor.rest.truncate(rest_len);
-            }
-        }
-        index += 1;
-        more = again(&mut cursor.scan, b'}', "expected `,` or `}`")?;
-    }
-    if keeps {
-        cursor.rest.push(b'}');
-    }
-    Ok(())
-}
-
-/// Which of the keys from `first` on come again later, counted from `first`, in order.
-fn superseded(keys: &Texts, first: usize) -> Vec<usize> {
-    let count = keys.len() - first;
-    let key = |index: usize| keys.get(first + index);
-    if count <= 16 {
-        // Few enough to compare each with each, without an allocation when all are distinct.
-        return (0..count).filter(|index| (index + 1..count).any(|later| key(later) == key(*index))).collect();
-    }
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by_key(|index| key(*index));
-    let mut superseded: Vec<usize> =
-        order.windows(2).filter(|pair| key(pair[0]) == key(pair[1])).map(|pair| pair[0]).collect();
-    superseded.sort_unstable();
-    superseded
 }

@@ -94,7 +94,10 @@ impl ParquetEncoder {
         self.waiting.end_batch();
         let (row_group, json_bytes_max) = (self.shared.options.row_group, self.shared.json_bytes_max);
         if !self.shared.layout.sort_by.is_empty() {
-            while self.waiting.json_bytes() >= json_bytes_max || self.waiting.rows() >= row_group.rows_max {
+            while self.waiting.json_bytes() >= json_bytes_max
+                || self.waiting.rows() >= row_group.rows_max
+                || self.waiting.are_heavy()
+            {
                 self.end_row_group(out)?;
             }
             return Ok(());
@@ -182,7 +185,8 @@ impl Encoder for ParquetEncoder {
             let before = self.waiting.rows();
             rest = self.waiting.decode(&self.shared, batch, rest, room, &mut rejected);
             self.rows += self.waiting.rows() - before;
-            if self.waiting.rows() >= room || self.waiting.json_bytes() >= ENCODE_JSON_BYTES {
+            let heavy = self.waiting.are_heavy();
+            if heavy || self.waiting.rows() >= room || self.waiting.json_bytes() >= ENCODE_JSON_BYTES {
                 self.encode(out)?;
             }
         }

@@ -14,6 +14,11 @@ use crate::record::Batch;
 pub const BATCH_ROWS_MAX: usize = 16_384;
 /// Bytes of JSON that gather in a decoder before they become a batch.
 pub const BATCH_JSON_BYTES_MAX: usize = 8 << 20;
+/// Cells that gather in a decoder before they become a batch, where most fields of the schema are missing.
+const BATCH_CELLS_MAX: usize = 4 << 20;
+/// Batches are heavy from this many bytes of memory on, if they are also this many times their JSON.
+const HEAVY_BYTES_MIN: usize = 256 << 20;
+const HEAVY_TIMES_JSON: u64 = 8;
 /// Bytes of JSON that are worth a core of their own.
 const PART_JSON_BYTES_MIN: usize = 384 << 10;
 
@@ -43,6 +48,13 @@ impl Waiting {
         self.batches_memory + self.decoder.as_ref().map_or(0, Decoder::memory)
     }
 
+    /// Whether the batches hold far more memory than their JSON tells, as rows of which most fields are missing do: they
+    /// should wait no longer.
+    pub fn are_heavy(&self) -> bool {
+        self.batches_memory >= HEAVY_BYTES_MIN
+            && self.batches_memory as u64 >= HEAVY_TIMES_JSON * self.batches_json_bytes
+    }
+
     /// The batches, without what the decoder still holds.
     pub fn batches(&self) -> impl Iterator<Item = &RecordBatch> {
         self.batches.iter().map(|(batch, _)| batch)
@@ -61,8 +73,7 @@ impl Waiting {
         let bytes = rows.iter().map(|row| batch.payload(*row as usize).len()).sum::<usize>();
         let cores = (idle_cores() + 1).min(bytes / PART_JSON_BYTES_MIN);
         if cores > 1 && self.rows() + rows.len() as u64 <= room {
-            self.decode_side_by_side(shared, batch, rows, bytes.div_ceil(cores), rejected);
-            return &[];
+            return self.decode_side_by_side(shared, batch, rows, bytes.div_ceil(cores), rejected);
         }
         let waiting = self.batches_rows;
         let decoder = self.decoder.get_or_insert_with(|| shared.decoder());
@@ -70,7 +81,9 @@ impl Waiting {
             if let Err(reason) = decoder.push(batch.payload(*row as usize)) {
                 rejected.push((*row, reason));
             }
-            let full = decoder.rows() >= BATCH_ROWS_MAX || decoder.json_bytes() >= BATCH_JSON_BYTES_MAX;
+            let full = decoder.rows() >= BATCH_ROWS_MAX
+                || decoder.json_bytes() >= BATCH_JSON_BYTES_MAX
+                || decoder.cells() >= BATCH_CELLS_MAX;
             if full || waiting + decoder.rows() as u64 >= room {
                 self.end_batch();
                 return &rows[index + 1..];
@@ -79,16 +92,18 @@ impl Waiting {
         &[]
     }
 
-    fn decode_side_by_side(
+    /// Returns the rows from the first on that found its part full of cells.
+    fn decode_side_by_side<'r>(
         &mut self,
         shared: &Shared,
         batch: &Batch,
-        rows: &[u32],
+        rows: &'r [u32],
         part_json_bytes: usize,
         rejected: &mut Vec<(u32, Reason)>,
-    ) {
+    ) -> &'r [u32] {
         struct Part<'r> {
             rows: &'r [u32],
+            done: usize,
             rejected: Vec<(u32, Reason)>,
             decoded: Option<(RecordBatch, u64)>,
         }
@@ -98,7 +113,7 @@ impl Waiting {
         for (index, row) in rows.iter().enumerate() {
             bytes += batch.payload(*row as usize).len();
             if bytes >= part_json_bytes || index + 1 == rows.len() {
-                parts.push(Part { rows: &rows[begun..=index], rejected: Vec::new(), decoded: None });
+                parts.push(Part { rows: &rows[begun..=index], done: 0, rejected: Vec::new(), decoded: None });
                 (begun, bytes) = (index + 1, 0);
             }
         }
@@ -108,15 +123,26 @@ impl Waiting {
                 if let Err(reason) = decoder.push(batch.payload(*row as usize)) {
                     part.rejected.push((*row, reason));
                 }
+                part.done += 1;
+                if decoder.cells() >= BATCH_CELLS_MAX {
+                    break;
+                }
             }
             let json_bytes = decoder.json_bytes() as u64;
             part.decoded = (decoder.rows() > 0).then(|| (decoder.finish(), json_bytes));
             shared.keep(decoder);
         });
+        let mut done = 0;
         for part in parts {
             rejected.extend(part.rejected);
             part.decoded.into_iter().for_each(|(batch, json_bytes)| self.add(batch, json_bytes));
+            done += part.done;
+            if part.done < part.rows.len() {
+                // Rows stay in their order: what is behind is decoded again.
+                break;
+            }
         }
+        &rows[done..]
     }
 
     /// Makes a batch of what the decoder holds.
