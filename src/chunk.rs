@@ -1,11 +1,12 @@
 //! A chunk: the records of one range on their way into objects, and what cuts it.
 //!
-//! Each record is routed to the object of its prefix. Where much comes for a prefix, and where there is only one, records
-//! are encoded at once; elsewhere they are parked, and encoded when they make a whole object or the chunk is cut. What
+//! Each record is routed to the object of its prefix. Where much comes for a prefix (it is *hot*), and where there is only one,
+//! records are encoded at once; elsewhere they are parked, and encoded when they make a whole object or the chunk is cut. What
 //! cannot be routed or encoded becomes a line of an error object of the same chunk.
 //!
 //! An object that reaches its size cuts the chunk, unless that would make small objects of other prefixes: then it is
-//! closed, and its prefix begins another one. So only the interval makes small objects. Any cut is a correct cut.
+//! closed, and its prefix begins another one. So in quiet times only the interval makes small objects; [`Cut`] lists what else
+//! does. Any cut is a correct cut.
 
 mod limits;
 mod object;
@@ -53,9 +54,9 @@ pub const PREFIXES_MAX: usize = 100_000;
 pub const CHUNK_BYTES_MAX: u64 = 4 << 30;
 
 /// An object below this part of its size is a small one.
-const SMALL: u64 = 4;
+const SMALL_PART: u64 = 4;
 /// Of the parked bytes, what has to be for one object to make it hot; so many can be.
-const HOT: usize = 32;
+const ACTIVE_OBJECTS_MAX: usize = 32;
 /// What an encoder holds to be worth a flush, in bytes.
 const FLUSH_BYTES_MIN: usize = 256 << 10;
 /// About what it costs to know an open object, in bytes of memory.
@@ -63,7 +64,7 @@ const OPEN_BYTES: usize = 384;
 /// Raw bytes that are encoded for one object by one core in memory; a larger one streams.
 const SMALL_RAW_BYTES: u64 = 8 << 20;
 /// An object of parked records is encoded in about so many steps.
-const STEPS: u64 = 16;
+const STEPS_PER_OBJECT: u64 = 16;
 /// Raw bytes from which on an object that is not complete tells how large others become.
 const RATIO_RAW_BYTES_MIN: u64 = 256 << 10;
 /// Raw bytes of one step of cores, and of a core's part of it, when small objects are encoded.
@@ -83,8 +84,8 @@ pub struct Chunk {
     arena_bytes_max: usize,
     partitions: HashMap<Arc<str>, usize>,
     open: Vec<Open>,
-    /// Objects whose encoding has begun or that are hot.
-    hot: Vec<usize>,
+    /// Objects that records may go to at once: hot, or begun.
+    active: Vec<usize>,
     parked: Parked,
     closed: Vec<Closed>,
     ratio: Ratio,
@@ -125,7 +126,7 @@ impl Chunk {
             arena_bytes_max: budget.encoder_bytes() / 2,
             partitions: HashMap::new(),
             open: Vec::new(),
-            hot: Vec::new(),
+            active: Vec::new(),
             closed: Vec::new(),
             ratio: Ratio::USUAL,
             errors: HashMap::new(),
@@ -155,8 +156,8 @@ impl Chunk {
     fn learn(&mut self, batch: &Batch) -> io::Result<()> {
         self.recipe.format.learn(batch)?;
         let newest = self.recipe.format.version();
-        for at in self.hot.clone() {
-            if self.open[at].making.as_ref().is_some_and(|making| making.encoder.version() < newest) {
+        for at in self.active.clone() {
+            if self.open[at].encoding.as_ref().is_some_and(|encoding| encoding.encoder.version() < newest) {
                 self.close(at)?;
             }
         }
@@ -196,7 +197,7 @@ impl Chunk {
             if open.is_empty() {
                 open.oldest_arrival_ms = arrival_ms;
             }
-            match open.hot || open.making.is_some() || !open.rows.is_empty() {
+            match open.hot || open.encoding.is_some() || !open.rows.is_empty() {
                 true => open.rows.push(row),
                 false => self.park(last, payload, arrival_ms)?,
             }
@@ -213,7 +214,7 @@ impl Chunk {
         self.partitions.insert(partition.clone(), at);
         self.open.push(Open::new(partition, oldest_arrival_ms, hot));
         if hot {
-            self.hot.push(at);
+            self.active.push(at);
         }
         at
     }
@@ -231,7 +232,7 @@ impl Chunk {
 
     /// Feeds the objects being made their rows of the batch.
     fn encode(&mut self, batch: &Batch) -> io::Result<()> {
-        for at in self.hot.clone() {
+        for at in self.active.clone() {
             let mut rows = std::mem::take(&mut self.open[at].rows);
             if !rows.is_empty() {
                 let is_full = self.encode_rows(at, batch, &rows)?;
@@ -248,32 +249,32 @@ impl Chunk {
     /// Encodes rows, and answers whether the object has reached its size.
     fn encode_rows(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<bool> {
         let mut rejected = self.encode_once(at, batch, rows)?;
-        let version = |chunk: &Chunk| chunk.open[at].making.as_ref().map(|making| making.encoder.version());
+        let version = |chunk: &Chunk| chunk.open[at].encoding.as_ref().map(|encoding| encoding.encoder.version());
         let refused_by = version(self);
         if !rejected.is_empty() {
             self.learn(&Batch::default())?;
         }
         if !rejected.is_empty() && refused_by != version(self) {
             // They have taught the format something: a new object may take them.
-            let again = object::again(&rejected);
+            let again = object::batch_of(&rejected);
             let rows: Vec<u32> = (0..again.len() as u32).collect();
             rejected = self.encode_once(at, &again, &rows)?;
         }
         for rejected in rejected {
             self.reject(&rejected)?;
         }
-        let size = self.open[at].making.as_ref().map_or(0, |making| making.encoder.size());
+        let size = self.open[at].encoding.as_ref().map_or(0, |encoding| encoding.encoder.size());
         Ok(size >= self.recipe.limits.size_bytes)
     }
 
     fn encode_once(&mut self, at: usize, batch: &Batch, rows: &[u32]) -> io::Result<Vec<Rejected>> {
-        if !self.hot.contains(&at) {
-            self.hot.push(at);
+        if !self.active.contains(&at) {
+            self.active.push(at);
         }
-        let making = self.open[at].making(&mut self.draft, &*self.recipe.format);
-        let rejected = making.push(batch, rows, &mut self.draft)?;
-        if making.raw_bytes >= RATIO_RAW_BYTES_MIN {
-            self.ratio.learn(making.raw_bytes, making.encoder.size());
+        let encoding = self.open[at].encoding(&mut self.draft, &*self.recipe.format);
+        let rejected = encoding.push(batch, rows, &mut self.draft)?;
+        if encoding.raw_bytes >= RATIO_RAW_BYTES_MIN {
+            self.ratio.learn(encoding.raw_bytes, encoding.encoder.size());
         }
         Ok(rejected)
     }
@@ -286,7 +287,9 @@ impl Chunk {
         let mut is_full = false;
         while let Some(batch) = self.parked.next(&mut reading)? {
             let rows: Vec<u32> = (0..batch.len() as u32).collect();
-            for rows in runs(&rows, (size_bytes / STEPS).max(1), |row| batch.payload(*row as usize).len() as u64) {
+            for rows in
+                runs(&rows, (size_bytes / STEPS_PER_OBJECT).max(1), |row| batch.payload(*row as usize).len() as u64)
+            {
                 if is_full {
                     self.close(at)?;
                 }
@@ -294,7 +297,7 @@ impl Chunk {
             }
         }
         // Nearly its size is its size: the next look would come too late.
-        match self.open[at].size(self.ratio) >= size_bytes - size_bytes / STEPS {
+        match self.open[at].size(self.ratio) >= size_bytes - size_bytes / STEPS_PER_OBJECT {
             true => self.full(at),
             false => Ok(()),
         }
@@ -302,7 +305,7 @@ impl Chunk {
 
     /// An object has reached its size.
     fn full(&mut self, at: usize) -> io::Result<()> {
-        let small = |open: &Open| open.size(self.ratio) < self.recipe.limits.size_bytes / SMALL;
+        let small = |open: &Open| open.size(self.ratio) < self.recipe.limits.size_bytes / SMALL_PART;
         let mut others = self.open.iter().enumerate().filter(|(other, open)| *other != at && !open.is_empty());
         if others.any(|(_, open)| small(open)) {
             return self.close(at);
@@ -315,19 +318,19 @@ impl Chunk {
     fn close(&mut self, at: usize) -> io::Result<()> {
         let open = &mut self.open[at];
         if !open.hot && open.rows.is_empty() {
-            self.hot.retain(|hot| *hot != at);
+            self.active.retain(|hot| *hot != at);
         }
-        let Some(making) = open.making.take() else { return Ok(()) };
+        let Some(encoding) = open.encoding.take() else { return Ok(()) };
         let range = ShardRange { shard: self.shard.clone(), start: self.draft.start().clone(), end: self.end.clone() };
         let about = About { pipeline: &self.recipe.pipeline, range: &range };
-        let (rows, size) = (making.encoder.rows(), making.encoder.size());
+        let (rows, size) = (encoding.encoder.rows(), encoding.encoder.size());
         if size >= self.recipe.limits.size_bytes / 2 {
-            self.ratio.learn(making.raw_bytes, size);
+            self.ratio.learn(encoding.raw_bytes, size);
         }
-        making.encoder.finish(&about, &mut self.draft.writer(making.object))?;
+        encoding.encoder.finish(&about, &mut self.draft.writer(encoding.object))?;
         if rows > 0 {
             let (partition, oldest_arrival_ms) = (open.partition.clone(), open.oldest_arrival_ms);
-            self.closed.push(Closed { object: making.object, partition, oldest_arrival_ms, rows });
+            self.closed.push(Closed { object: encoding.object, partition, oldest_arrival_ms, rows });
         }
         Ok(())
     }
@@ -347,8 +350,9 @@ impl Chunk {
             }
         }
         while self.held.is_too_much() {
-            let makings = self.open.iter_mut().filter_map(|open| open.making.as_mut());
-            match makings.max_by_key(|making| making.memory).filter(|making| making.memory >= FLUSH_BYTES_MIN) {
+            let encodings = self.open.iter_mut().filter_map(|open| open.encoding.as_mut());
+            match encodings.max_by_key(|encoding| encoding.memory).filter(|encoding| encoding.memory >= FLUSH_BYTES_MIN)
+            {
                 Some(largest) => {
                     let before = largest.memory;
                     largest.flush(&mut self.draft)?;
@@ -368,15 +372,15 @@ impl Chunk {
     }
 
     fn memory(&self) -> usize {
-        let making = |at: &usize| self.open[*at].making.as_ref().map_or(0, |making| making.memory);
-        self.parked.memory() + self.hot.iter().map(making).sum::<usize>() + self.open.len() * OPEN_BYTES
+        let encoding = |at: &usize| self.open[*at].encoding.as_ref().map_or(0, |encoding| encoding.memory);
+        self.parked.memory() + self.active.iter().map(encoding).sum::<usize>() + self.open.len() * OPEN_BYTES
     }
 
     /// Empties the arena: what comes for few prefixes is encoded, from now on at once, and the rest goes to the file.
     fn unload(&mut self) -> io::Result<()> {
-        let least = (self.parked.arena_bytes() / HOT) as u64;
+        let least = (self.parked.arena_bytes() / ACTIVE_OBJECTS_MAX) as u64;
         for at in 0..self.open.len() {
-            if self.open[at].lot.arena_bytes() >= least && self.hot.len() < HOT {
+            if self.open[at].lot.arena_bytes() >= least && self.active.len() < ACTIVE_OBJECTS_MAX {
                 self.open[at].hot = true;
                 self.encode_parked(at)?;
             }
@@ -424,8 +428,8 @@ impl Chunk {
 
     /// Bytes that it takes on our disk so far, and those in memory that have to go there.
     pub fn bytes(&self) -> u64 {
-        let making = |at: &usize| self.open[*at].making.as_ref().map_or(0, |making| making.memory as u64);
-        let held = self.parked.arena_bytes() as u64 + self.hot.iter().map(making).sum::<u64>();
+        let encoding = |at: &usize| self.open[*at].encoding.as_ref().map_or(0, |encoding| encoding.memory as u64);
+        let held = self.parked.arena_bytes() as u64 + self.active.iter().map(encoding).sum::<u64>();
         self.draft.bytes() + self.parked.file_bytes() + held
     }
 

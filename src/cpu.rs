@@ -6,6 +6,9 @@ use std::thread::{self, available_parallelism};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+/// How much a helper gives way to other threads, in steps of `nice(2)`.
+const HELPER_NICE: i32 = 10;
+
 /// Threads that work on a core now.
 static BUSY: AtomicUsize = AtomicUsize::new(0);
 
@@ -46,6 +49,8 @@ pub fn spread<T: Send>(
             // A thread that cannot be had is no fault: the others do its part.
             let _ = thread::Builder::new().name("spread".into()).spawn_scoped(scope, move || {
                 let _busy = helper;
+                // On Linux for this thread alone: whoever waits for an answer comes first. That it cannot be said is no fault.
+                let _ = rustix::process::nice(HELPER_NICE);
                 all();
             });
         }

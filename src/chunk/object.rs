@@ -17,7 +17,7 @@ pub struct Open {
     pub oldest_arrival_ms: i64,
     /// Records that are not encoded yet. Always older than those that are encoded after them.
     pub lot: Lot,
-    pub making: Option<Making>,
+    pub encoding: Option<Encoding>,
     /// Whether much comes for it: then records are encoded as they come, and do not wait.
     pub hot: bool,
     /// Rows of the batch at hand that are to be encoded.
@@ -25,7 +25,7 @@ pub struct Open {
 }
 
 /// An object whose encoding has begun.
-pub struct Making {
+pub struct Encoding {
     pub object: DraftObject,
     pub encoder: Box<dyn Encoder>,
     /// Payload bytes given to the encoder.
@@ -45,22 +45,22 @@ pub struct Closed {
 impl Open {
     /// An object without records.
     pub fn new(partition: Arc<str>, oldest_arrival_ms: i64, hot: bool) -> Open {
-        Open { partition, oldest_arrival_ms, lot: Lot::default(), making: None, hot, rows: Vec::new() }
+        Open { partition, oldest_arrival_ms, lot: Lot::default(), encoding: None, hot, rows: Vec::new() }
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.making.is_none() && self.lot.is_empty() && self.rows.is_empty()
+        self.encoding.is_none() && self.lot.is_empty() && self.rows.is_empty()
     }
 
     /// Encoded bytes, about, if it were complete now.
     pub fn size(&self, ratio: Ratio) -> u64 {
-        self.making.as_ref().map_or(0, |making| making.encoder.size()) + ratio.encoded(self.lot.bytes())
+        self.encoding.as_ref().map_or(0, |encoding| encoding.encoder.size()) + ratio.encoded(self.lot.bytes())
     }
 
     /// Its encoder, opened if there was none.
-    pub fn making(&mut self, draft: &mut Draft, format: &dyn Format) -> &mut Making {
-        self.making.get_or_insert_with(|| Making {
+    pub fn encoding(&mut self, draft: &mut Draft, format: &dyn Format) -> &mut Encoding {
+        self.encoding.get_or_insert_with(|| Encoding {
             object: draft.object(),
             encoder: format.encoder(),
             raw_bytes: 0,
@@ -69,7 +69,7 @@ impl Open {
     }
 }
 
-impl Making {
+impl Encoding {
     /// Encodes rows of a batch, and gives those that cannot be.
     pub fn push(&mut self, batch: &Batch, rows: &[u32], draft: &mut Draft) -> io::Result<Vec<Rejected>> {
         let refused = self.encoder.push(batch, rows, &mut draft.writer(self.object))?;
@@ -104,7 +104,7 @@ impl Small {
 
     /// Encodes what was rejected once more.
     pub fn encode_again(format: &dyn Format, about: &About, rejected: &[Rejected]) -> io::Result<Small> {
-        let mut batch = Some(again(rejected));
+        let mut batch = Some(batch_of(rejected));
         Small::of_batches(format, about, || Ok(batch.take()))
     }
 
@@ -135,7 +135,7 @@ fn rejected(batch: &Batch, refused: Vec<(u32, crate::error::Reason)>) -> Vec<Rej
 }
 
 /// What was rejected, as a batch.
-pub fn again(rejected: &[Rejected]) -> Batch {
+pub fn batch_of(rejected: &[Rejected]) -> Batch {
     let mut again = BatchBuilder::default();
     rejected.iter().for_each(|rejected| again.push(&rejected.payload, rejected.arrival_ms));
     again.finish()

@@ -16,7 +16,7 @@ use std::thread::available_parallelism;
 use super::codec::{Codec, Compressor, Packed};
 use crate::cpu::spread;
 
-/// Raw bytes that are gathered before they are compressed as one block (`DECISIONS.md`, "Compression in blocks").
+/// Raw bytes that are gathered before they are compressed as one block (`DECISIONS.md`, "Text formats").
 pub const BLOCK_BYTES: usize = 1 << 20;
 
 /// Blocks that wait to be compressed at the same time, in all encoders of a format together.

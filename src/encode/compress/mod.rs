@@ -7,7 +7,7 @@
 //! hadoop_snappy  block block ...                          raw length u32 BE, compressed length u32 BE, raw snappy
 //! ```
 //!
-//! Whole-buffer compression beats every streaming one in speed and in size (`DECISIONS.md`, "Compression in blocks"),
+//! Whole-buffer compression beats every streaming one in speed and in size (`DECISIONS.md`, "Text formats"),
 //! and blocks can be made at the same time on cores that are idle ([`Blocks`]).
 
 mod blocks;
