@@ -46,6 +46,13 @@ fn open(yaml: &str, dir: &Path) -> Arc<dyn Format> {
     options.spec().unwrap().open(&disk, dir, "click").unwrap_or_else(|fault| panic!("{:#}", fault.error))
 }
 
+/// Whether the format is of another version behind this batch.
+fn learns(format: &dyn Format, batch: &Batch) -> bool {
+    let before = format.version();
+    format.learn(batch).unwrap();
+    format.version() > before
+}
+
 /// An object under way.
 struct Object {
     encoder: Box<dyn Encoder>,
@@ -97,7 +104,7 @@ fn the_first_records_are_held_and_become_the_schema_of_all() {
     let home = tempfile::tempdir().unwrap();
     let format = open(INFER, home.path());
     let (mut a, mut b) = (Object::of(&*format), Object::of(&*format));
-    assert!(!format.learn(&times(1, "{}")).unwrap());
+    assert!(!learns(&*format, &times(1, "{}")));
     let first = batch([
         r#"{"id":1,"at":"2026-11-20T10:00:00Z","name":"x","none":null}"#,
         "no json",
@@ -152,8 +159,9 @@ fn a_schema_only_grows_and_each_object_has_one_version() {
     let mut old = Object::of(&*format);
     old.push(&times(4, r#"{"id":1,"price":5,"ctx":{"a":1}}"#));
     let grown = times(OFTEN, r#"{"id":2,"price":5.5,"ctx":{"a":1,"b":[true]},"plan":"pro"}"#);
-    assert!(format.learn(&grown).unwrap(), "open objects are to be finished first");
-    assert!(!format.learn(&grown).unwrap(), "that is known now");
+    assert!(learns(&*format, &grown));
+    assert!(old.encoder.version() < format.version(), "open objects are to be finished first");
+    assert!(!learns(&*format, &grown), "that is known now");
     let expected = ["id: int64", "price: float64", "ctx: struct<a:int64, b:list<bool>>", "plan: string"];
     assert_eq!(version(home.path(), 2), expected);
     let mut new = Object::of(&*format);
@@ -177,19 +185,23 @@ fn a_schema_only_grows_and_each_object_has_one_version() {
 fn a_column_that_turns_out_to_have_fractions_is_learned_from_what_was_rejected() {
     let home = tempfile::tempdir().unwrap();
     let format = open(INFER, home.path());
-    let (mut first, mut other) = (Object::of(&*format), Object::of(&*format));
+    let [mut first, mut other, mut third] = [(); 3].map(|()| Object::of(&*format));
+    assert_eq!((format.version(), first.encoder.version()), (0, u64::MAX), "it will be of the newest");
     first.push(&times(4, r#"{"n":1}"#));
     other.push(&times(1, r#"{"n":1}"#));
+    third.push(&times(1, r#"{"n":1}"#));
     // The third record is none of those that are looked at before they are encoded.
     let records = batch([r#"{"n":2}"#, r#"{"n":3}"#, r#"{"n":4.5}"#]);
-    assert!(!format.learn(&records).unwrap());
+    assert!(!learns(&*format, &records));
     assert_eq!(first.push(&records)[0].1.message, "column n: expected int64, found number 4.5 (not a whole number)");
-    assert!(format.learn(&Batch::default()).unwrap(), "the encoder told");
-    assert_eq!(Object::of(&*format).push(&records), []);
-    // An object of another shard is still of the old version: it is told to end when that matters.
-    assert!(!format.learn(&Batch::default()).unwrap());
-    assert_eq!(other.push(&records).len(), 1);
-    assert!(format.learn(&Batch::default()).unwrap());
+    assert!(learns(&*format, &Batch::default()), "the encoder told");
+    let mut new = Object::of(&*format);
+    assert_eq!(new.push(&records), []);
+    // Objects of other shards are still of the old version, which each of them sees by itself.
+    assert_eq!((other.push(&records).len(), third.push(&records).len()), (1, 1));
+    assert!(!learns(&*format, &Batch::default()));
+    let now = format.version();
+    assert_eq!([&first, &other, &third, &new].map(|object| object.encoder.version() < now), [true, true, true, false]);
     assert_eq!(versions(home.path()), 2);
 }
 
@@ -203,9 +215,9 @@ fn with_drop_and_reject_nothing_new_is_let_in() {
         object.push(&batch([r#"{"id":1,"none":null,"empty":[]}"#, r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":4}"#]));
         assert_eq!(version(home.path(), 1), ["id: int64", "none: json", "empty: json"]);
         let new = times(OFTEN, r#"{"id":5,"plan":"pro"}"#);
-        assert!(!format.learn(&new).unwrap());
+        assert!(!learns(&*format, &new));
         assert_eq!(object.push(&new).len(), refused, "{on_unknown}");
-        assert!(format.learn(&times(1, r#"{"id":0.5}"#)).unwrap(), "a float is no new field");
+        assert!(learns(&*format, &times(1, r#"{"id":0.5}"#)), "a float is no new field");
         assert_eq!(version(home.path(), 2)[0], "id: float64");
     }
 }
@@ -227,23 +239,89 @@ fn ids_as_keys_do_not_become_columns() {
 }
 
 #[test]
-fn names_and_types_that_a_format_cannot_store_are_kept_in_the_rest() {
+fn names_and_types_that_a_format_cannot_store_become_plain_names_and_json() {
     let home = tempfile::tempdir().unwrap();
     let format = open("avro: { schema: { infer: { sample_records: 2 } } }", home.path());
     let mut object = Object::of(&*format);
     let records = times(2, r#"{"id":1,"user-id":2,"ctx":{"a b":3},"geo":{"x":1}}"#);
     assert_eq!(object.push(&records), []);
-    assert_eq!(version(home.path(), 1), ["id: int64", "ctx: json", "geo: struct<x:int64>"]);
-    let new = times(OFTEN, r#"{"id":1,"new-id":2,"geo":{"x":1.5,"no good":3}}"#);
-    assert!(!format.learn(&new).unwrap(), "neither can be stored");
-    assert_eq!(versions(home.path()), 1);
+    let expected = ["id: int64", "user_id: {key:user-id,type:int64}", "ctx: json", "geo: struct<x:int64>"];
+    assert_eq!(version(home.path(), 1), expected);
+    let new = times(OFTEN, r#"{"id":1,"user_id":"x","geo":{"x":1.5,"no good":3}}"#);
+    assert!(learns(&*format, &new));
+    let expected = [&expected[..3], &["geo: struct<x:float64>", "user_id_2: {key:user_id,type:string}"]].concat();
+    assert_eq!(version(home.path(), 2), expected, "what cannot grow by a field grows otherwise");
+
+    let format = open("avro: { schema: infer }", home.path());
+    let mut again = Object::of(&*format);
+    assert_eq!(again.push(&batch([r#"{"user-id":2,"user_id":"x"}"#, r#"{"user-id":"x"}"#])).len(), 1);
+}
+
+#[test]
+fn no_first_records_are_in_the_way_for_ever() {
+    let records = [r#"{"user-id":1}"#, r#"{"id":1,"user-id":2}"#, r#"{"-":1,"_":{"a b":[1]}}"#, r#"{"_REST_":1}"#];
+    for format in ["avro", "parquet", "csv"] {
+        for on_unknown in ["keep", "drop", "reject"] {
+            for record in records {
+                let home = tempfile::tempdir().unwrap();
+                let format = open(&format!("{format}: {{ schema: infer, on_unknown: {on_unknown} }}"), home.path());
+                let mut object = Object::of(&*format);
+                assert_eq!(object.push(&times(3, record)), []);
+                object.encoder.flush(&mut object.bytes).unwrap();
+                assert_eq!(object.encoder.rows(), 3, "{record}");
+                assert_eq!(object.push(&times(3, record)), [], "{record}");
+                assert!(
+                    version(home.path(), 1).len()
+                        >= serde_json::from_str::<Value>(record).unwrap().as_object().unwrap().len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_whole_number_that_a_float_would_round_is_set_aside() {
+    let home = tempfile::tempdir().unwrap();
+    for format in ["parquet", "avro"] {
+        let home = home.path().join(format);
+        let format = open(&format!("{format}: {{ schema: infer }}"), &home);
+        let mut object = Object::of(&*format);
+        object.push(&times(4, r#"{"id":7}"#));
+        object.encoder.flush(&mut object.bytes).unwrap();
+        // The next process has not seen what the column holds.
+        let format = open(&format!("{}: {{ schema: infer }}", home.file_name().unwrap().to_str().unwrap()), &home);
+        assert!(learns(&*format, &times(1, r#"{"id":0.5}"#)));
+        let mut object = Object::of(&*format);
+        let records = batch([
+            r#"{"id":1152921504606846977}"#,
+            r#"{"id":1152921504606846976}"#,
+            r#"{"id":-9007199254740993}"#,
+            r#"{"id":"9007199254740993"}"#,
+            r#"{"id":9007199254740992}"#,
+            r#"{"id":0.12345678901234567890}"#,
+            r#"{"id":100000000000000000000000000000000000000000000000000000001}"#,
+            r#"{"id":1e300}"#,
+        ]);
+        let rejected = object.push(&records);
+        assert_eq!(rejected.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [0, 2, 3, 6]);
+        assert_eq!(
+            rejected[0].1.message,
+            "column id: expected float64, found number 1152921504606846977 (more digits than a float64 holds)"
+        );
+    }
+    let declared = open("parquet: { schema: { id: float64 } }", home.path());
+    assert_eq!(
+        Object::of(&*declared).push(&times(1, r#"{"id":9007199254740993}"#)),
+        [],
+        "the nearest is what was asked for"
+    );
 }
 
 #[test]
 fn records_that_are_parked_before_they_are_encoded_are_part_of_the_sample() {
     let home = tempfile::tempdir().unwrap();
     let format = open("parquet: { schema: infer }", home.path());
-    assert!(!format.learn(&batch([r#"{"id":1}"#, r#"{"id":2.5,"a":"x"}"#, "no json"])).unwrap());
+    assert!(!learns(&*format, &batch([r#"{"id":1}"#, r#"{"id":2.5,"a":"x"}"#, "no json"])));
     let mut first = Object::of(&*format);
     first.push(&times(1, r#"{"id":1}"#));
     first.finish();

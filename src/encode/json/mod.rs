@@ -82,6 +82,7 @@ pub struct Decoder {
     row_cells: usize,
     rest: Option<Node>,
     on_unknown: OnUnknown,
+    exact: bool,
     rows: usize,
     json_bytes: usize,
     cells: usize,
@@ -102,6 +103,7 @@ impl Decoder {
             columns,
             rest: (on_unknown == OnUnknown::Keep).then(|| Node::new(&rest, &[], matching)),
             on_unknown,
+            exact: schema.is_exact(),
             rows: 0,
             json_bytes: 0,
             cells: 0,
@@ -137,6 +139,11 @@ impl Decoder {
     /// Rows since the last batch.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Cells that a row of nulls takes.
+    pub fn row_cells(&self) -> usize {
+        self.row_cells
     }
 
     /// Bytes of the records of these rows.
@@ -184,6 +191,7 @@ impl Decoder {
             rest: &mut self.rest_text,
             unknown: 0,
             on_unknown: self.on_unknown,
+            exact: self.exact,
             leavings: &mut self.leavings,
             cells: 0,
             cells_max: RECORD_CELLS_MAX.max(record.len()),

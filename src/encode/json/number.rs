@@ -235,6 +235,12 @@ impl<'a> Number<'a> {
         Some(scaled)
     }
 
+    /// Whether it is written as a whole number, and a float64 cannot hold it exactly.
+    pub fn is_rounded(&self) -> bool {
+        let exact = |whole: i128| self.f64().is_some_and(|float| float as i128 == whole);
+        self.fraction == 0 && self.exponent == 0 && self.digits > 15 && !self.whole().is_some_and(exact)
+    }
+
     /// The nearest float64; `None` if that is infinite.
     #[inline]
     pub fn f64(&self) -> Option<f64> {

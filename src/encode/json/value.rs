@@ -27,6 +27,8 @@ pub struct Cursor<'a, 'd> {
     /// How many unknown fields there were.
     pub unknown: usize,
     pub on_unknown: OnUnknown,
+    /// Whether a float64 refuses whole numbers that it would round. The quick way takes none of so many digits.
+    pub exact: bool,
     /// What each member left in `rest`, should it come again.
     pub leavings: &'d mut Leavings,
     /// How many cells elements and entries took that are more than their JSON tells, and how many they may.
@@ -217,7 +219,7 @@ pub fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
         return null(cursor, node, at);
     }
     let row = node.len();
-    let keeps = cursor.keeps(node);
+    let (keeps, exact) = (cursor.keeps(node), cursor.exact);
     let taken = match (&node.data.kind, &mut node.values) {
         (Type::String, Values::Bytes(texts)) => string(cursor, byte, texts)?,
         (Type::Int { .. }, values) => match cursor.number(byte)? {
@@ -225,6 +227,7 @@ pub fn value(cursor: &mut Cursor, node: &mut Node, depth: usize) -> Found<()> {
             None => Err(""),
         },
         (Type::Float64, Values::F64(cells)) => match cursor.number(byte)? {
+            Some(number) if exact && number.is_rounded() => Err("more digits than a float64 holds"),
             Some(number) => number.f64().map(|value| cells.push(value)).ok_or(OUT_OF_RANGE),
             None => Err(""),
         },

@@ -51,6 +51,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub struct Schema {
     columns: Vec<Column>,
     origin: Origin,
+    exact: bool,
 }
 
 impl Schema {
@@ -63,7 +64,17 @@ impl Schema {
             return Err(format!("a schema has at most {COLUMNS_MAX} columns, not {}", columns.len()));
         }
         distinct(&columns)?;
-        Ok(Schema { columns, origin: Origin::Here })
+        Ok(Schema { columns, origin: Origin::Here, exact: false })
+    }
+
+    /// The schema, but its float64 columns refuse whole numbers that they would round: nobody declared that they may.
+    pub fn exact(self) -> Schema {
+        Schema { exact: true, ..self }
+    }
+
+    /// Whether it is [`Schema::exact`].
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// Where the columns come from. Unless it is [`Origin::Here`] there are none yet: `config` and `daemon` replace such a
@@ -344,7 +355,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Schema, E> {
-        Origin::of_word(word).map(|origin| Schema { columns: Vec::new(), origin })
+        Origin::of_word(word).map(|origin| Schema { columns: Vec::new(), origin, exact: false })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Schema, A::Error> {
@@ -353,7 +364,7 @@ impl<'de> Visitor<'de> for SchemaVisitor {
             if columns.is_empty() && origin::WORDS.contains(&name.as_str()) {
                 match origin::read(&name, &mut map)? {
                     origin::Read::Column(column) => columns.push(column),
-                    origin::Read::Origin(origin) => return Ok(Schema { columns, origin }),
+                    origin::Read::Origin(origin) => return Ok(Schema { columns, origin, exact: false }),
                 }
                 continue;
             }

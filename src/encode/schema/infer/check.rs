@@ -5,8 +5,9 @@ use crate::encode::schema::{Column, Data, Schema, Type};
 use crate::error::Reason;
 use crate::record::Batch;
 
-/// Rows after which the decoder is emptied.
+/// Rows, and bytes of their JSON, after which the decoder is emptied.
 const ROWS_MAX: usize = 256;
+const JSON_BYTES_MAX: usize = 1 << 20;
 
 /// A decoder whose rows nobody wants.
 pub struct Check(Decoder);
@@ -23,7 +24,7 @@ impl Check {
     }
 
     fn of_columns(columns: Vec<Column>, case_insensitive: bool) -> Option<Check> {
-        let schema = Schema::new(columns).ok()?;
+        let schema = Schema::new(columns).ok()?.exact();
         let arrow = arrow_schema(&schema, OnUnknown::Drop).ok()?;
         let matching = Matching { case_insensitive, dots_to_underscores: false };
         Some(Check(Decoder::new(&schema, arrow, OnUnknown::Drop, matching)))
@@ -32,7 +33,7 @@ impl Check {
     /// Whether a record fits, and if not, why.
     pub fn fits(&mut self, record: &[u8]) -> Result<(), Reason> {
         let fits = self.0.push(record);
-        if self.0.rows() >= ROWS_MAX {
+        if self.0.rows() >= ROWS_MAX || self.0.json_bytes() >= JSON_BYTES_MAX {
             drop(self.0.finish());
         }
         fits
@@ -52,6 +53,21 @@ pub fn relax(columns: &mut [Column], records: &Batch, case_insensitive: bool) {
     for column in columns {
         if !fit(std::slice::from_ref(column)) {
             column.data.kind = Type::Json;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_values_do_not_gather() {
+        let mut check = Check::of_form();
+        let record = format!("{{\"any\":\"{}\"}}", "x".repeat(300 << 10));
+        for _ in 0..20 {
+            check.fits(record.as_bytes()).unwrap();
+            assert!(check.0.json_bytes() < JSON_BYTES_MAX);
         }
     }
 }

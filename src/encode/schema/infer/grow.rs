@@ -1,9 +1,9 @@
 //! How a schema grows: a new column, a new field of a struct, whole numbers that turn out to have fractions. Nothing else.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::shape::{Fields, KEYS_MAX, Shape, kind};
-use super::{COLUMNS_MAX, LEAVES_MAX, NEW_FIELD_SIGHTINGS};
+use super::{COLUMNS_MAX, LEAVES_MAX, NEW_FIELD_SIGHTINGS, TEXT_BYTES_MAX};
 use crate::encode::schema::{Column, Data, Type};
 
 /// What may change.
@@ -20,6 +20,9 @@ impl Growth {
         let mut changes = Vec::new();
         let mut room = LEAVES_MAX.saturating_sub(leaves(columns));
         let grown = self.columns(columns, seen, "", COLUMNS_MAX, &mut room, &mut changes);
+        if self.new_fields && text_bytes(&grown) > TEXT_BYTES_MAX {
+            return Growth { new_fields: false, ..self }.of(columns, seen);
+        }
         (grown, changes)
     }
 
@@ -33,17 +36,18 @@ impl Growth {
         changes: &mut Vec<String>,
     ) -> Vec<Column> {
         let folded = |key: &str| if self.case_insensitive { key.to_ascii_lowercase() } else { key.to_owned() };
-        let known: HashSet<String> = columns.iter().map(|column| folded(column.key())).collect();
+        let known: HashMap<String, usize> =
+            columns.iter().enumerate().map(|(at, column)| (folded(column.key()), at)).collect();
         let mut grown = columns.to_vec();
         for (key, shape) in seen.iter() {
-            let key = folded(key);
-            if let Some(column) = grown.iter_mut().find(|column| folded(column.key()) == key) {
+            let at = known.get(&folded(key));
+            if let Some(column) = at.and_then(|at| grown.get_mut(*at)) {
                 let path = format!("{path}{}", column.name);
                 column.data = self.data(&column.data, shape, &path, room, changes);
             }
         }
         for (key, shape) in seen.iter().filter(|(_, shape)| shape.sightings >= NEW_FIELD_SIGHTINGS) {
-            let new = self.new_fields && !known.contains(&folded(key)) && grown.len() < most;
+            let new = self.new_fields && grown.len() < most && !known.contains_key(&folded(key));
             let column = shape.data(false).filter(|_| new).and_then(|data| Column::of(key, data).ok());
             let needs = column.as_ref().map_or(0, |column| leaves(std::slice::from_ref(column)));
             if let Some(column) = column.filter(|_| needs <= *room) {
@@ -92,14 +96,27 @@ pub fn leaves(columns: &[Column]) -> usize {
     columns.iter().map(|column| of(&column.data.kind)).sum()
 }
 
-/// Makes JSON of the largest columns until there are at most [`LEAVES_MAX`].
+/// Bytes of the names and types of these columns, as text.
+fn text_bytes(columns: &[Column]) -> usize {
+    columns.iter().map(|column| column.name.len() + column.data.to_string().len()).sum()
+}
+
+/// Makes JSON of the largest columns until there are at most [`LEAVES_MAX`], and [`TEXT_BYTES_MAX`] of text.
 pub fn trim(columns: &mut [Column]) {
-    while leaves(columns) > LEAVES_MAX {
-        let largest = columns.iter_mut().max_by_key(|column| leaves(std::slice::from_ref(column)));
-        match largest {
-            Some(column) => column.data.kind = Type::Json,
-            None => return,
+    trim_to(columns, LEAVES_MAX, leaves);
+    trim_to(columns, TEXT_BYTES_MAX, text_bytes);
+}
+
+fn trim_to(columns: &mut [Column], most: usize, size: impl Fn(&[Column]) -> usize) {
+    let mut total = size(columns);
+    let mut sizes: Vec<(usize, usize)> = columns.iter().map(|one| size(std::slice::from_ref(one))).zip(0..).collect();
+    sizes.sort_unstable();
+    for (bytes, at) in sizes.into_iter().rev() {
+        if total <= most {
+            return;
         }
+        columns[at].data.kind = Type::Json;
+        total = total - bytes + size(std::slice::from_ref(&columns[at]));
     }
 }
 
@@ -172,5 +189,29 @@ mod tests {
         assert!(leaves(&columns) <= LEAVES_MAX);
         assert_eq!(columns.last().unwrap().data.to_string(), "int64");
         assert!(columns.iter().any(|column| matches!(column.data.kind, Type::Struct(_))), "no more than needed");
+    }
+
+    #[test]
+    fn names_too_long_for_a_version_become_json_and_do_not_grow() {
+        let text = |fields: usize| {
+            let fields: Vec<_> = (0..fields).map(|n| format!("{}{n:03}:int64", "n".repeat(200))).collect();
+            (0..8)
+                .fold(format!("struct<{}>", fields.join(",")), |text, _| format!("struct<{}:{text}>", "p".repeat(250)))
+        };
+        let mut columns: Vec<_> = (0..400).map(|n| Column::new(&format!("c{n}"), &text(50)).unwrap()).collect();
+        columns.push(Column::new("small", "int64").unwrap());
+        trim_to(&mut columns, TEXT_BYTES_MAX, text_bytes);
+        assert!(text_bytes(&columns) <= TEXT_BYTES_MAX);
+        assert_eq!(columns.last().unwrap().data.to_string(), "int64");
+        assert!(columns.iter().any(|column| matches!(column.data.kind, Type::Struct(_))), "no more than needed");
+
+        let (mut seen, mut limits) = (Fields::default(), limits());
+        let record: Vec<_> = (0..100).map(|n| format!("\"{}{n:03}\":1", "k".repeat(250))).collect();
+        let record = format!("{{\"small\":0.5,{}}}", record.join(","));
+        for _ in 0..NEW_FIELD_SIGHTINGS {
+            look::record(record.as_bytes(), &mut seen, 1000, |_| false, &mut limits);
+        }
+        let growth = Growth { new_fields: true, case_insensitive: true };
+        assert_eq!(growth.of(&columns, &seen).1, ["column small: int64 is now float64"]);
     }
 }

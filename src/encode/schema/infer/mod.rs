@@ -18,6 +18,7 @@ mod encoder;
 mod grow;
 mod look;
 mod shape;
+mod stored;
 mod versions;
 
 use std::io;
@@ -28,7 +29,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use super::super as encode;
-use super::{Column, Data, Schema, Type};
+use super::{Column, Schema, Type};
 use crate::disk::Disk;
 use crate::encode::json::{MALFORMED_DATA, OnUnknown, REST_COLUMN};
 use crate::encode::{Encoder, Format};
@@ -48,6 +49,8 @@ pub const SAMPLE_BYTES_MAX: usize = 16 << 20;
 pub const COLUMNS_MAX: usize = 1_000;
 /// The most columns of a file, counting those within structs, lists and maps.
 pub const LEAVES_MAX: usize = 4_000;
+/// Bytes of the names and types of all columns, as text.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
 /// In how many of the records looked at a field is seen before it becomes a column.
 pub const NEW_FIELD_SIGHTINGS: u32 = 10;
 /// One of so many records is looked at, once the schema is locked.
@@ -136,7 +139,7 @@ pub fn of_records<'r>(records: impl Iterator<Item = &'r [u8]>) -> Result<Schema,
 fn with(options: &encode::Options, schema: &Schema) -> anyhow::Result<Arc<dyn Format>> {
     let mut options = options.clone();
     if let Some(columnar) = options.columnar() {
-        *columnar.schema = schema.clone();
+        *columnar.schema = schema.clone().exact();
     }
     options.build()
 }
@@ -264,8 +267,9 @@ impl Shared {
             Growth { new_fields: self.of.on_unknown == OnUnknown::Keep, case_insensitive: self.of.case_insensitive };
         let old = locked.schema.columns();
         let (columns, changed) = growth.of(old, &state.notes.columns);
-        // A column that cannot be stored grown stays as it was, a new one that cannot be stored stays away.
-        let columns = if changed.is_empty() { columns } else { self.storable(columns, |at| old.get(at).cloned()) };
+        // A struct whose new field cannot be stored may still have floats now.
+        let old_grown = Growth { new_fields: false, ..growth }.of(old, &state.notes.columns).0;
+        let columns = if changed.is_empty() { columns } else { self.storable(columns, &old_grown) };
         if !changed.is_empty() && columns != old {
             let schema = Schema::new(columns).map_err(io::Error::other)?;
             self.adopt(state, locked.version + 1, schema, &changed)?;
@@ -302,29 +306,34 @@ impl Shared {
             return Ok(locked.clone());
         }
         let sample = std::mem::take(&mut state.sample).finish();
-        let schema = schema_of(&state.notes, &sample, self.of.on_unknown, self.of.case_insensitive)
-            .map(|schema| self.storable(schema.columns().to_vec(), |_| None))
-            .and_then(Schema::new);
+        let columns = schema_of(&state.notes, &sample, self.of.on_unknown, self.of.case_insensitive)
+            .map_or_else(|_| Vec::new(), |schema| schema.columns().to_vec());
+        let mut columns = self.storable(columns, &[]);
+        if columns.is_empty() {
+            columns = Check::any_columns();
+        }
+        if !self.takes(&columns, &sample)? {
+            columns.iter_mut().for_each(|column| column.data.kind = Type::Json);
+        }
         let changed = ["inferred from the first records".to_owned()];
         // After an error the records come again; what was seen stays, as encoders of other shards still hold theirs.
-        self.adopt(state, 1, schema.map_err(io::Error::other)?, &changed)
+        self.adopt(state, 1, Schema::new(columns).map_err(io::Error::other)?, &changed)
     }
 
-    /// The columns that the format can store, as not every format takes every name and type: one that it cannot gives way to
-    /// what it was before, a new one to JSON, and where not even that can be, its fields stay unknown.
-    fn storable(&self, columns: Vec<Column>, before: impl Fn(usize) -> Option<Column>) -> Vec<Column> {
-        let fits = |columns: &[Column]| {
+    /// The columns as the format can store them; see [`stored::storable`].
+    fn storable(&self, columns: Vec<Column>, old: &[Column]) -> Vec<Column> {
+        stored::storable(columns, old, |columns| {
             Schema::new(columns.to_vec()).is_ok_and(|schema| with(&self.of.options, &schema).is_ok())
-        };
-        if fits(&columns) {
-            return columns;
-        }
-        let one = |(at, column): (usize, Column)| {
-            let json = Column { data: Data { kind: Type::Json, nullable: true }, ..column.clone() };
-            let instead = before(at).unwrap_or(json);
-            [column, instead].into_iter().find(|column| fits(std::slice::from_ref(column)))
-        };
-        columns.into_iter().enumerate().filter_map(one).collect()
+        })
+    }
+
+    /// Whether all records become rows of these columns. By the rules of inference they do; but records that cannot be
+    /// rows of the schema that they are the sample of would be in the way for ever.
+    fn takes(&self, columns: &[Column], records: &Batch) -> io::Result<bool> {
+        let schema = Schema::new(columns.to_vec()).map_err(io::Error::other)?;
+        let mut encoder = with(&self.of.options, &schema).map_err(io::Error::other)?.encoder();
+        let rows: Vec<u32> = (0..u32::try_from(records.len()).map_err(io::Error::other)?).collect();
+        Ok(encoder.push(records, &rows, &mut io::sink())?.is_empty())
     }
 
     /// Makes a version durable, then the one that encoders are made of.

@@ -10,6 +10,10 @@
 //! | arrays, objects | `list`, `struct`; an object with more than [`KEYS_MAX`] keys is a `map` if its values are of one type |
 //! | nothing but `null`, `[]`, `{}` | none yet |
 //! | anything else: kinds that differ, numbers too large to be exact, what nests too deep | `json` |
+//!
+//! A value that comes later is read as its column's type reads it. A whole number that a `float64` would round is refused
+//! ([`Schema::exact`](crate::encode::schema::Schema::exact)); a time finer than microseconds is cut to them, as it is for a
+//! column that is declared.
 
 use std::collections::HashMap;
 

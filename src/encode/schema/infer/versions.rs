@@ -7,10 +7,10 @@
 //! {
 //!   "format": 1,
 //!   "version": 2,
-//!   "changed": ["new column plan: string"],
+//!   "changed": ["new column user_id: int64"],
 //!   "columns": {
 //!     "id": "int64",
-//!     "plan": "string"
+//!     "user_id": {"key":"user-id","type":"int64"}
 //!   }
 //! }
 //! ```
@@ -24,13 +24,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::disk::{self, Disk, born_whole};
-use crate::encode::schema::Schema;
+use crate::encode::schema::{Column, Schema};
 
 /// The format of these files.
 const FORMAT: u32 = 1;
 
-/// The largest file.
+/// The largest file. Twice [`super::TEXT_BYTES_MAX`], if all of it is escaped, and what changed, stay below.
 const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes of what is told of the changes; further ones are left out.
+const CHANGED_BYTES_MAX: usize = 1 << 20;
 
 /// The folder of the versions of one pipeline's schema.
 pub struct Versions {
@@ -96,13 +99,31 @@ impl Versions {
 
     /// Writes a version, durably. Blocking.
     pub fn write(&self, version: u32, schema: &Schema, changed: &[String]) -> io::Result<()> {
-        let column = |name: &str, data: &str| format!("    {}: {}", json!(name), json!(data));
-        let columns: Vec<_> = schema.columns().iter().map(|c| column(&c.name, &c.data.to_string())).collect();
+        let column = |column: &Column| {
+            let kind = column.data.to_string();
+            let written = match &column.key {
+                None => json!(kind),
+                Some(key) => json!({ "type": kind, "key": key }),
+            };
+            format!("    {}: {written}", json!(column.name))
+        };
+        let columns: Vec<_> = schema.columns().iter().map(column).collect();
+        let mut room = CHANGED_BYTES_MAX;
+        let fits = |change: &&String| {
+            let left = room.checked_sub(change.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let changed: Vec<_> = changed.iter().take_while(fits).collect();
         let text = format!(
             "{{\n  \"format\": {FORMAT},\n  \"version\": {version},\n  \"changed\": {},\n  \"columns\": {{\n{}\n  }}\n}}\n",
             json!(changed),
             columns.join(",\n")
         );
+        if text.len() as u64 > FILE_BYTES_MAX {
+            let what = format!("a schema of {} bytes, more than {FILE_BYTES_MAX}", text.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         born_whole(&*self.disk, &self.dir, &file_name(version), text.as_bytes())
     }
 }
@@ -115,7 +136,7 @@ fn file_name(version: u32) -> String {
 mod tests {
     use super::*;
     use crate::disk::RealDisk;
-    use crate::encode::schema::Column;
+    use crate::encode::schema::{Data, Type};
 
     fn open(dir: &Path) -> anyhow::Result<(Versions, Option<(u32, Schema)>)> {
         Versions::open(Arc::new(RealDisk), dir)
@@ -137,11 +158,30 @@ mod tests {
             ("a", "timestamp(us)"),
             ("infer", "json"),
         ]);
+        let renamed = Column { key: Some("user-\"id".into()), ..Column::new("user__id", "int64").unwrap() };
+        let newest = Schema::new([newest.columns(), &[renamed]].concat()).unwrap();
         versions.write(9, &schema(&[("a", "int64")]), &[]).unwrap();
         versions.write(10, &newest, &["new column \"b\"".into()]).unwrap();
         std::fs::write(dir.join("tmp-v11.json"), "{").unwrap();
         assert_eq!(open(&dir).unwrap().1, Some((10, newest)));
         assert!(!dir.join("tmp-v11.json").exists());
+    }
+
+    #[test]
+    fn whatever_is_written_can_be_read() {
+        let home = tempfile::tempdir().unwrap();
+        let (versions, _) = open(home.path()).unwrap();
+        let changed = vec!["\"".repeat(1 << 10); 32 << 10];
+        versions.write(1, &schema(&[("a", "int64")]), &changed).unwrap();
+        assert_eq!(open(home.path()).unwrap().1, Some((1, schema(&[("a", "int64")]))));
+
+        let text = Data { kind: Type::String, nullable: true };
+        let long =
+            (0..70_000).map(|n| Column::of(&format!("{}{n:05}", "n".repeat(240)), text.clone()).unwrap()).collect();
+        let long = Data { kind: Type::Struct(long), nullable: true };
+        let long = Schema::new(vec![Column::of("a", long).unwrap()]).unwrap();
+        assert_eq!(versions.write(2, &long, &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(open(home.path()).unwrap().1.unwrap().0, 1, "what could not be read is not written");
     }
 
     #[test]
