@@ -73,7 +73,7 @@ impl Waiting {
         let bytes = rows.iter().map(|row| batch.payload(*row as usize).len()).sum::<usize>();
         let cores = (idle_cores() + 1).min(bytes / PART_JSON_BYTES_MIN);
         if cores > 1 && self.rows() + rows.len() as u64 <= room {
-            return self.decode_side_by_side(shared, batch, rows, bytes.div_ceil(cores), rejected);
+            return self.decode_side_by_side(shared, batch, rows, (cores, bytes.div_ceil(cores)), rejected);
         }
         let waiting = self.batches_rows;
         let decoder = self.decoder.get_or_insert_with(|| shared.decoder());
@@ -92,13 +92,14 @@ impl Waiting {
         &[]
     }
 
-    /// Returns the rows from the first on that found its part full of cells.
+    /// In so many parts at most, each of so many bytes of JSON. Returns the rows behind the last part, or those from the
+    /// first on that found its part full of cells.
     fn decode_side_by_side<'r>(
         &mut self,
         shared: &Shared,
         batch: &Batch,
         rows: &'r [u32],
-        part_json_bytes: usize,
+        (parts_max, part_json_bytes): (usize, usize),
         rejected: &mut Vec<(u32, Reason)>,
     ) -> &'r [u32] {
         struct Part<'r> {
@@ -108,11 +109,14 @@ impl Waiting {
             decoded: Option<(RecordBatch, u64)>,
         }
         self.end_batch();
+        let row_cells = self.decoder.get_or_insert_with(|| shared.decoder()).row_cells();
+        let part_rows = (BATCH_CELLS_MAX / row_cells.max(1)).max(1);
         let mut parts = Vec::new();
         let (mut begun, mut bytes) = (0, 0);
         for (index, row) in rows.iter().enumerate() {
             bytes += batch.payload(*row as usize).len();
-            if bytes >= part_json_bytes || index + 1 == rows.len() {
+            let part_ends = bytes >= part_json_bytes || index + 1 - begun == part_rows || index + 1 == rows.len();
+            if part_ends && parts.len() < parts_max {
                 parts.push(Part { rows: &rows[begun..=index], done: 0, rejected: Vec::new(), decoded: None });
                 (begun, bytes) = (index + 1, 0);
             }
