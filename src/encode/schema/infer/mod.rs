@@ -12,6 +12,8 @@
 //! [`NEW_FIELD_SIGHTINGS`] of the records that were looked at: the first of each batch and one of [`LOOK_EVERY`]. With
 //! `drop` and `reject` there is nowhere to keep them, and no new fields are let in after the sample. A schema that grows
 //! looks at few records, so that it costs next to nothing; records that an encoder rejects are looked at too.
+//!
+//! A name that the format cannot store gives way to a plain one, and a type to JSON (`stored.rs`).
 
 mod check;
 mod encoder;
