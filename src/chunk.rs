@@ -480,8 +480,9 @@ impl Chunk {
         let lots = self.open.iter_mut().enumerate().filter(|(_, open)| !open.is_empty());
         let lots: Vec<(usize, Lot)> = lots.map(|(at, open)| (at, std::mem::take(&mut open.lot))).collect();
         for step in runs(&lots, STEP_RAW_BYTES, |(_, lot)| lot.bytes()) {
-            let mut parts: Vec<(&[(usize, Lot)], Vec<io::Result<Small>>)> =
-                runs(step, PART_RAW_BYTES, |(_, lot)| lot.bytes()).map(|part| (part, Vec::new())).collect();
+            let mut parts: Vec<_> = runs(step, PART_RAW_BYTES, |(_, lot)| lot.bytes())
+                .map(|part| (part, Vec::with_capacity(part.len())))
+                .collect();
             let parked = &self.parked;
             spread(parts.iter_mut(), |(part, made)| {
                 made.extend(part.iter().map(|(_, lot)| Small::encode(&*recipe.format, &about, parked, lot)));
