@@ -86,11 +86,11 @@ def main(port, stream, path, mb_per_s=0.0, seconds=0.0):
         now = time.monotonic()
         while idle and again and again[0][0] <= now:
             _, due, body = again.pop(0)
-            busy.add(connection := idle.pop())
+            busy.add(connection := idle.pop(0))  # in turn, or the server would close those long unused
             connection.begin(body, due)
         while idle and following and following[0] <= now:
             due, body = following
-            busy.add(connection := idle.pop())
+            busy.add(connection := idle.pop(0))
             connection.begin(body, due if mb_per_s else now)
             following, now = next(coming, None), time.monotonic()
         waits = [again[0][0]] if again and idle else []
