@@ -50,6 +50,10 @@ pub struct Recipe {
 /// batch are set aside.
 pub const PREFIXES_MAX: usize = 100_000;
 
+/// Objects that one chunk may have closed; that many cut it. With those that are open, and what one batch closes, their
+/// names stay below what a promise's index may hold.
+pub const CLOSED_MAX: usize = 50_000;
+
 /// Bytes of one chunk on our disk, encoded and parked; more cuts it.
 pub const CHUNK_BYTES_MAX: u64 = 4 << 30;
 
@@ -412,7 +416,7 @@ impl Chunk {
             Some(cut)
         } else if self.bytes() >= CHUNK_BYTES_MAX {
             Some(Cut::Size)
-        } else if self.open.len() >= PREFIXES_MAX {
+        } else if self.open.len() >= PREFIXES_MAX || self.closed.len() >= CLOSED_MAX {
             Some(Cut::Memory)
         } else if Instant::now() >= self.deadline {
             Some(Cut::Interval)

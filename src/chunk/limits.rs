@@ -51,7 +51,7 @@ pub enum Cut {
     Size,
     /// The first record has waited long enough.
     Interval,
-    /// Memory is short, or too many prefixes are open.
+    /// Memory is short, or too many prefixes are open, or too many objects closed.
     Memory,
     /// The disk was full, and a smaller chunk may fit.
     Space,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hydrant::budget::Budget;
-use hydrant::chunk::{Chunk, Cut, Limits, Recipe};
+use hydrant::chunk::{CLOSED_MAX, Chunk, Cut, Limits, Recipe};
 use hydrant::encode::{About, Encoder, Format, Options};
 use hydrant::error::{Reason, RejectedBy};
 use hydrant::ground::Ground;
@@ -144,6 +144,25 @@ fn prefixes_that_are_equal_are_cut_when_the_first_is_full() {
     assert_eq!(chunk.due(), Some(Cut::Size));
     let sealed = chunk.finish().unwrap().seal().unwrap();
     assert!(sealed.objects().iter().all(|object| object.len >= 25_000), "and no other one was small");
+}
+
+#[test]
+fn tiny_objects_cut_a_chunk_before_its_index_is_too_large() {
+    let house = House::new("lines: {}", "p={p}/", 60, 64 << 20);
+    let mut chunk = house.open();
+    let (mut end, mut small) = (0, BatchBuilder::default());
+    small.push(b"{\"p\":2}", 0);
+    push(&mut chunk, small.finish(), Position::from(1));
+    while chunk.due().is_none() {
+        let mut builder = BatchBuilder::default();
+        (0..1000).for_each(|row| builder.push(format!("{{\"p\":1,\"n\":\"{row:060}\"}}").as_bytes(), 0));
+        end += 1000;
+        push(&mut chunk, builder.finish(), Position::from(end + 1));
+        assert!(end <= 10 * CLOSED_MAX as u64, "never due");
+    }
+    assert_eq!(chunk.due(), Some(Cut::Memory));
+    let sealed = chunk.finish().unwrap().seal().unwrap();
+    assert!((CLOSED_MAX..CLOSED_MAX + 2000).contains(&sealed.objects().len()), "{}", sealed.objects().len());
 }
 
 #[test]
