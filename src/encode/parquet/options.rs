@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDe
 use crate::encode::compress::Written;
 use crate::encode::json::OnUnknown;
 use crate::encode::schema::Schema;
+use crate::encode::yes;
 
 /// The least limit of a row group: below, the footer grows faster than the data.
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
@@ -47,10 +48,6 @@ pub struct Options {
     /// By what the rows of a row group are sorted, the first column first.
     #[serde(default)]
     pub sort_by: Vec<SortBy>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn page_bytes() -> u64 {
