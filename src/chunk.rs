@@ -185,7 +185,8 @@ impl Chunk {
         for row in 0..rows {
             partition.clear();
             let (payload, arrival_ms) = (batch.payload(row as usize), batch.arrival_ms(row as usize));
-            if let Err(reason) = recipe.prefix.partition(payload, arrival_ms, &mut self.scratch, &mut partition) {
+            let keys = batch.partition_keys(row as usize);
+            if let Err(reason) = recipe.prefix.partition(payload, arrival_ms, keys, &mut self.scratch, &mut partition) {
                 self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
                 continue;
             }

@@ -20,7 +20,7 @@ use crate::config::{PipelineSpec, Settings};
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
-use crate::pipeline;
+use crate::pipeline::{self, Way};
 use crate::receive;
 use crate::spool::{self, Stream};
 use crate::status::{self, Status};
@@ -30,6 +30,9 @@ use lock::StateLock;
 
 /// How long a stop may take in all.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// How often files that transforms were made of are looked at.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What every part of the house uses.
 #[derive(Clone)]
@@ -114,7 +117,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     let mut running = JoinSet::new();
-    for way in built.ways {
+    for way in built.ways.clone() {
         tracing::info!(pipeline = way.name, sink = way.recipe.sink, state = %settings.state.display(), "running");
         let (house, stop) = (house.clone(), stop.clone());
         running.spawn(async move {
@@ -126,6 +129,9 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
             }
             ended
         });
+    }
+    if !settings.once {
+        tokio::spawn(renew_transforms(built.ways.clone()));
     }
     let ready_ms = began.elapsed().as_millis();
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
@@ -166,6 +172,17 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
             Err(Fault::new(Blame::Source, "stopped before everything was delivered; the next start goes on"))
         }
         _ => Ok(()),
+    }
+}
+
+/// Looks for changed modules, for ever.
+async fn renew_transforms(ways: Vec<Arc<Way>>) {
+    loop {
+        tokio::time::sleep(RENEW_INTERVAL).await;
+        for way in ways.clone() {
+            // Compiling takes seconds, and must not hold up whoever is in a hurry.
+            let _ = tokio::task::spawn_blocking(move || way.transforms.renew()).await;
+        }
     }
 }
 

@@ -36,6 +36,7 @@ struct Families {
     dropped: Family<OfPipeline, Counter>,
     rejected: Family<OfRejected, Counter>,
     cuts: Family<OfReason, Counter>,
+    transforms_failing: Family<OfPipeline, Gauge>,
     retries: Family<OfPipeline, Counter>,
     blocked: Family<OfPipeline, Gauge>,
     positions: Family<OfPosition, Gauge<f64, AtomicU64>>,
@@ -104,6 +105,7 @@ impl Metrics {
             dropped: family(of, "records_dropped", "Records a transform left out"),
             rejected: family(of, "records_rejected", "Records set aside in error objects"),
             cuts: family(of, "chunks_cut", "Chunks, by what ended them"),
+            transforms_failing: family(of, "transforms_failing", "1 while transforms set every record aside"),
             retries: family(of, "put_retries", "Attempts at the sink that failed"),
             blocked: family(of, "sink_blocked", "Objects that the sink does not take now"),
             positions: family(
@@ -140,6 +142,7 @@ impl Metrics {
             bytes_out: families.bytes_out.get_or_create_owned(&of),
             objects_out: families.objects_out.get_or_create_owned(&of),
             dropped: families.dropped.get_or_create_owned(&of),
+            transforms_failing: families.transforms_failing.get_or_create_owned(&of),
             retries: families.retries.get_or_create_owned(&of),
             blocked: families.blocked.get_or_create_owned(&of),
             pipeline: pipeline.to_owned(),
@@ -185,6 +188,7 @@ pub struct PipelineMetrics {
     pub bytes_out: Counter,
     pub objects_out: Counter,
     pub dropped: Counter,
+    pub transforms_failing: Gauge,
     pub retries: Counter,
     pub blocked: Gauge,
     pipeline: String,
@@ -192,6 +196,12 @@ pub struct PipelineMetrics {
 }
 
 impl PipelineMetrics {
+    /// Counts what was read from the source.
+    pub fn read(&self, records: u64, bytes: u64) {
+        self.records_in.inc_by(records);
+        self.bytes_in.inc_by(bytes);
+    }
+
     /// Counts a delivered object.
     pub fn delivered(&self, rows: u64, bytes: u64) {
         self.objects_out.inc();

@@ -10,6 +10,7 @@
 //! read on from the end of the last promise, not from the checkpoint; remove a promise only after the checkpoint has
 //! durably passed it; the checkpoint is the unbroken run of delivered ranges, never the highest one.
 
+mod transforms;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -31,11 +32,10 @@ use crate::ground::Ground;
 use crate::metrics::{PipelineMetrics, Progress};
 use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
-use crate::record::Batch;
 use crate::sink::{ObjectSink, Upload};
 use crate::source::{Read, Reader, Source};
-use crate::transform::{Transform, Transformed};
 
+pub use transforms::Transforms;
 use waiting::{Blocked, Pause};
 pub use waiting::{OutboxRoom, Room};
 
@@ -48,7 +48,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Way {
     pub name: String,
     pub source: Box<dyn Source>,
-    pub transforms: Vec<Arc<dyn Transform>>,
+    pub transforms: Transforms,
     pub recipe: Arc<Recipe>,
     pub outbox: Outbox,
     /// By URL: the sink of the recipe, and those that older promises were made to.
@@ -226,8 +226,12 @@ async fn fill_chunk(
 ) -> Result<(Cut, Option<Fault>), Fault> {
     let mut read = first;
     loop {
-        let end = read.end.clone();
-        off_async(|| chunk.push(way.transform(read.batch), end.clone())).map_err(Fault::of_io)?;
+        let end = read.end;
+        way.metrics.read(read.batch.len() as u64, read.batch.payload_bytes());
+        for batch in way.transforms.pieces(read.batch) {
+            let transformed = way.transforms.apply(batch).await?;
+            off_async(|| chunk.push(transformed, end.clone())).map_err(Fault::of_io)?;
+        }
         way.progress.update(shard, |positions| (positions.read, positions.tail) = (end, reader.tail()));
         if let Some(cut) = chunk.due() {
             return Ok((cut, None));
@@ -270,17 +274,6 @@ async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
 impl Way {
     fn chunk(&self, shard: &Shard, start: &Position) -> io::Result<Chunk> {
         Chunk::open(&self.recipe, &self.outbox, &self.ground, &self.budget, &self.metrics, (shard, start))
-    }
-
-    fn transform(&self, batch: Batch) -> Transformed {
-        self.metrics.records_in.inc_by(batch.len() as u64);
-        self.metrics.bytes_in.inc_by(batch.payload_bytes());
-        self.transforms.iter().fold(Transformed { batch, ..Transformed::default() }, |so_far, transform| {
-            let mut next = transform.apply(&so_far.batch);
-            next.rejected.splice(0..0, so_far.rejected);
-            next.dropped += so_far.dropped;
-            next
-        })
     }
 
     fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {

@@ -4,7 +4,14 @@
 //! own from the socket to the encoder. A payload may lie anywhere in the buffer: a block of a file with its line
 //! ends, or a frame of the spool with its header, is a batch without a copy.
 
+mod known;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
+
+use known::Known;
+pub use known::{Origin, Pairs};
 
 /// Where one payload lies in a batch's buffer: `data[start..end]`, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +34,7 @@ pub struct Batch {
     data: Bytes,
     spans: Vec<Span>,
     arrival_ms: Vec<i64>,
+    known: Option<Arc<Known>>,
 }
 
 impl Batch {
@@ -39,7 +47,27 @@ impl Batch {
             spans.iter().all(|s| s.start <= s.end && s.end as usize <= data.len()),
             "every span lies in the buffer"
         );
-        Batch { data, spans, arrival_ms }
+        Batch { data, spans, arrival_ms, known: None }
+    }
+
+    /// The batch in pieces of at most so many records, without a copy of their payloads.
+    pub fn pieces(self, records_max: usize) -> Vec<Batch> {
+        if self.len() <= records_max {
+            return vec![self];
+        }
+        let rows: Vec<u32> = (0..self.len() as u32).collect();
+        rows.chunks(records_max).map(|rows| self.select(rows)).collect()
+    }
+
+    /// The records of these rows (in this order), without a copy of their payloads.
+    pub fn select(&self, rows: &[u32]) -> Batch {
+        let rows = || rows.iter().map(|row| *row as usize);
+        Batch {
+            data: self.data.clone(),
+            spans: rows().map(|row| self.spans[row]).collect(),
+            arrival_ms: rows().map(|row| self.arrival_ms[row]).collect(),
+            known: self.known.as_ref().map(|known| Arc::new(known.select(rows()))),
+        }
     }
 
     /// Number of records.
@@ -69,6 +97,21 @@ impl Batch {
         self.arrival_ms[index]
     }
 
+    /// The key of record `index`, if its source gave it one.
+    pub fn key(&self, index: usize) -> Option<&[u8]> {
+        self.known.as_ref()?.key(index)
+    }
+
+    /// Where record `index` comes from, if its source knows topics.
+    pub fn origin(&self, index: usize) -> Option<Origin<'_>> {
+        self.known.as_ref()?.origin(index)
+    }
+
+    /// The partition keys that transforms gave record `index`, oldest first: of one name the last counts.
+    pub fn partition_keys(&self, index: usize) -> Pairs<'_> {
+        self.known.as_ref().map(|known| known.partition_keys(index)).unwrap_or_default()
+    }
+
     /// The payloads in order.
     pub fn payloads(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.payload(index))
@@ -81,7 +124,8 @@ impl Batch {
 
     /// Bytes of memory that this batch keeps alive (its whole buffer and its lists).
     pub fn memory(&self) -> usize {
-        self.data.len() + self.spans.len() * (size_of::<Span>() + size_of::<i64>())
+        let known = self.known.as_ref().map_or(0, |known| known.memory());
+        self.data.len() + self.spans.len() * (size_of::<Span>() + size_of::<i64>()) + known
     }
 }
 
@@ -91,6 +135,7 @@ pub struct BatchBuilder {
     data: Vec<u8>,
     spans: Vec<Span>,
     arrival_ms: Vec<i64>,
+    known: Option<Known>,
 }
 
 impl BatchBuilder {
@@ -100,11 +145,51 @@ impl BatchBuilder {
             data: Vec::with_capacity(bytes),
             spans: Vec::with_capacity(records),
             arrival_ms: Vec::with_capacity(records),
+            known: None,
         }
+    }
+
+    /// Says that the records come from this partition of a topic.
+    pub fn set_topic(&mut self, topic: &Arc<str>, partition: u32) {
+        let rows = self.len();
+        self.known.get_or_insert_with(|| Known::of_nothing(rows)).set_topic(topic, partition);
     }
 
     /// Appends one record. Panics past 4 GiB, which every caller's own limit keeps far away.
     pub fn push(&mut self, payload: &[u8], arrival_ms: i64) {
+        if let Some(known) = &mut self.known {
+            known.push_nothing();
+        }
+        self.push_payload(payload, arrival_ms);
+    }
+
+    /// Appends one record with what its source knows of it: key, offset and headers. Panics as [`push`](Self::push).
+    pub fn push_known<'h>(
+        &mut self,
+        payload: &[u8],
+        arrival_ms: i64,
+        (key, offset): (Option<&[u8]>, u64),
+        headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
+    ) {
+        let rows = self.len();
+        self.known.get_or_insert_with(|| Known::of_nothing(rows)).push(key, offset, headers);
+        self.push_payload(payload, arrival_ms);
+    }
+
+    /// Appends what record `index` of `batch` has become: another payload, and all else as it was, with these partition
+    /// keys more. Panics as [`push`](Self::push).
+    pub fn push_from(&mut self, batch: &Batch, index: usize, payload: &[u8], keys: &[(&str, &str)]) {
+        if batch.known.is_some() || !keys.is_empty() {
+            let rows = self.len();
+            let from = batch.known.as_deref().map(|known| (known, index));
+            self.known.get_or_insert_with(|| Known::of_nothing(rows)).push_from(from, keys);
+        } else if let Some(known) = &mut self.known {
+            known.push_nothing();
+        }
+        self.push_payload(payload, batch.arrival_ms(index));
+    }
+
+    fn push_payload(&mut self, payload: &[u8], arrival_ms: i64) {
         let start = u32::try_from(self.data.len()).expect("a batch stays far below 4 GiB");
         self.data.extend_from_slice(payload);
         let end = u32::try_from(self.data.len()).expect("a batch stays far below 4 GiB");
@@ -129,13 +214,40 @@ impl BatchBuilder {
 
     /// The batch.
     pub fn finish(self) -> Batch {
-        Batch::new(self.data.into(), self.spans, self.arrival_ms)
+        let known = self.known.map(Arc::new);
+        Batch { known, ..Batch::new(self.data.into(), self.spans, self.arrival_ms) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_a_record_goes_on_to_what_it_becomes() {
+        let mut read = BatchBuilder::default();
+        read.push(b"nothing", 1);
+        read.set_topic(&"orders".into(), 3);
+        read.push_known(b"one", 2, (Some(b"key"), 42), [(&b"trace"[..], &b"ff"[..]), (b"", b"")]);
+        let read = read.finish();
+        assert_eq!((read.key(0), read.key(1)), (None, Some(&b"key"[..])));
+
+        let mut next = BatchBuilder::default();
+        next.push_from(&read, 1, b"uno", &[("country", "de")]);
+        next.push_from(&read, 1, b"due", &[]);
+        let next = next.finish().select(&[1, 0]);
+        let mut last = BatchBuilder::default();
+        last.push_from(&next, 1, b"ein", &[("country", "at")]);
+        let last = last.finish();
+
+        assert_eq!(next.partition_keys(0).next(), None);
+        let keys: Vec<_> = last.partition_keys(0).collect();
+        assert_eq!(keys, [(&b"country"[..], &b"de"[..]), (b"country", b"at")]);
+        let origin = last.origin(0).unwrap();
+        assert_eq!((origin.topic, origin.partition, origin.offset), ("orders", 3, 42));
+        assert_eq!(origin.headers.collect::<Vec<_>>(), [(&b"trace"[..], &b"ff"[..]), (b"", b"")]);
+        assert_eq!((last.key(0), last.arrival_ms(0), last.payload(0)), (Some(&b"key"[..]), 2, &b"ein"[..]));
+    }
 
     #[test]
     fn a_line_is_a_record_without_its_end() {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Exit, complain, say};
 use crate::config::{self, Environment, Flags, Problems};
+use crate::transform::wasm::Modules;
 
 /// Arguments of `hydrant check`.
 #[derive(Debug, Args)]
@@ -34,7 +35,8 @@ pub fn check(arguments: Arguments) -> Exit {
         Some(Ok((_, of_settings))) => warnings.extend(of_settings),
         Some(Err(of_settings)) => problems.extend(of_settings),
     }
-    let pipelines = match config::load(&arguments.paths, arguments.config.as_deref(), &environment) {
+    let pipelines = match config::load(&arguments.paths, arguments.config.as_deref(), &environment, &Modules::default())
+    {
         Ok(loaded) => {
             warnings.extend(loaded.warnings);
             loaded.pipelines

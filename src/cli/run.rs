@@ -10,6 +10,7 @@ use super::{Exit, complain, log};
 use crate::config::{self, Environment, Flags, LogFormat, Problems};
 use crate::daemon;
 use crate::error::Blame;
+use crate::transform::wasm::Modules;
 use crate::units::Size;
 
 /// Arguments of `hydrant run`.
@@ -67,8 +68,10 @@ pub fn run(arguments: Arguments) -> Exit {
         Format::Json => LogFormat::Json,
     });
     let flags = Flags { config, state, listen, admin, memory, anonymous, once, log, log_level };
-    let loaded = config::load(&paths, flags.config.as_deref(), &environment);
+    let settings_file = flags.config.clone();
     let settings = config::settings(flags, &environment);
+    let cache = settings.as_ref().ok().map(|(settings, _)| settings.state.join("modules"));
+    let loaded = config::load(&paths, settings_file.as_deref(), &environment, &Modules::new(cache));
     let ((settings, mut warnings), loaded) = match (settings, loaded) {
         (Ok(settings), Ok(loaded)) => (settings, loaded),
         (settings, loaded) => {

@@ -32,6 +32,7 @@ pub use plan::{FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
 pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
 
+use crate::transform::wasm::Modules;
 use problem::Written;
 use tree::Tree;
 
@@ -46,14 +47,21 @@ pub struct Loaded {
 
 /// Loads the pipelines of files and folders; else everything that is wrong with all of them. `settings_file` was passed as
 /// such, so that it may lie among them. Blocks on reading files; opens no socket and writes nothing.
-pub fn load(paths: &[PathBuf], settings_file: Option<&Path>, environment: &Environment) -> Result<Loaded, Problems> {
+pub fn load(
+    paths: &[PathBuf],
+    settings_file: Option<&Path>,
+    environment: &Environment,
+    modules: &Modules,
+) -> Result<Loaded, Problems> {
     let (mut problems, mut warnings) = (Problems::new(), Problems::new());
     let mut loaded: Vec<(PipelineSpec, Tree)> = Vec::new();
     for (name, path) in files::find(paths, settings_file, &mut problems, &mut warnings) {
         // The limit of kept problems is per file.
         let mut of_file = Problems::new();
         let written = files::read(&path, &mut of_file);
-        loaded.extend(written.and_then(|written| pipeline(&name, written, environment, &mut of_file, &mut warnings)));
+        loaded.extend(
+            written.and_then(|written| pipeline(&name, written, (environment, modules), &mut of_file, &mut warnings)),
+        );
         problems.extend(of_file);
     }
     agree_on_streams(&loaded, &mut problems);
@@ -65,14 +73,15 @@ pub fn load(paths: &[PathBuf], settings_file: Option<&Path>, environment: &Envir
 pub fn load_text(name: &str, path: &str, text: &str, environment: &Environment) -> Result<PipelineSpec, Problems> {
     let mut problems = Problems::new();
     let written = Arc::new(Written::new(path, text));
-    let loaded = pipeline(name, written, environment, &mut problems, &mut Problems::new());
+    let with = (environment, &Modules::default());
+    let loaded = pipeline(name, written, with, &mut problems, &mut Problems::new());
     problems.or(loaded.map(|(spec, _)| spec))
 }
 
 fn pipeline(
     name: &str,
     written: Arc<Written>,
-    environment: &Environment,
+    (environment, modules): (&Environment, &Modules),
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Option<(PipelineSpec, Tree)> {
@@ -80,7 +89,7 @@ fn pipeline(
     environment::resolve(&mut tree, environment, problems);
     let reading = read::read(&mut tree, environment, written::LATER, problems);
     warn_of_literal_secrets(reading.literal_secrets, warnings);
-    let spec = plan::assemble(name, reading.value?, &tree, problems, warnings)?;
+    let spec = plan::assemble(name, reading.value?, &tree, modules, problems, warnings)?;
     Some((spec, tree))
 }
 

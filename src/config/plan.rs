@@ -1,10 +1,11 @@
 //! A pipeline as it will run: what was written, judged and complete, so that nothing can be wrong any more.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::Problems;
-use super::stations::{error_prefix, prefix, sink, time_zone};
+use super::stations::{error_prefix, prefix, sink, time_zone, transforms};
 use super::tree::{Tree, shown};
 use super::written::{Buffer, Closing, Pipeline, Sink, Source, Spool};
 use crate::chunk::Limits;
@@ -12,6 +13,8 @@ use crate::encode::{self, FormatSpec};
 use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
 use crate::source::{demo, file};
+use crate::transform::wasm::Modules;
+use crate::transform::{self, Transform};
 use crate::units::{Interval, Size};
 
 /// Bounds of `buffer.size`; Firehose takes 1 to 128 MiB, and a chunk ends at `chunk::CHUNK_BYTES_MAX`.
@@ -41,6 +44,8 @@ pub struct PipelineSpec {
     /// Named after its file.
     pub name: String,
     pub source: SourceSpec,
+    /// In their order; compiled, and started once.
+    pub transforms: Vec<Arc<dyn Transform>>,
     pub format: FormatSpec,
     pub prefix: Prefix,
     pub error_prefix: ErrorPrefix,
@@ -122,26 +127,26 @@ pub(super) fn assemble(
     name: &str,
     mut written: Pipeline,
     tree: &Tree,
+    modules: &Modules,
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Option<PipelineSpec> {
-    if !written.transforms.is_empty() {
-        let hint = Some("this version has none: remove them".into());
-        problems.push(tree.place_of_key(&["transforms"]), "transforms come with a later version", hint);
-    }
-    let Sink::ObjectStore(options) = written.sink;
-    let way = way(&written.source, &written.format, &options, tree);
+    let Sink::ObjectStore(options) = written.sink.clone();
+    let way = way(&written, &options, tree);
     let compression = firehose_compression(&written.format);
     let zone = time_zone(&options, tree, problems);
-    let prefix_built = prefix(&options, &zone, tree, problems, warnings);
+    let keys: Vec<String> = written.transforms.iter().flat_map(transform::Options::partition_keys).collect();
+    let prefix_built = prefix(&options, &zone, &keys, tree, problems, warnings);
     let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
     sink(&options, tree, problems);
     let format = super::stations::format(&mut written.format, tree, problems);
+    let transforms = transforms(name, &written.transforms, modules, tree, problems);
     let limits = limits(&written.buffer, &zone, tree, problems);
     let source = source(name, written.source, written.spool, tree, problems);
     Some(PipelineSpec {
         name: name.to_owned(),
         source,
+        transforms: transforms?,
         format: format?,
         prefix: prefix_built?,
         error_prefix: error_prefix?,
@@ -153,8 +158,8 @@ pub(super) fn assemble(
     })
 }
 
-fn way(source: &Source, format: &encode::Options, sink: &crate::sink::Options, tree: &Tree) -> String {
-    let source = match source {
+fn way(written: &Pipeline, sink: &crate::sink::Options, tree: &Tree) -> String {
+    let source = match &written.source {
         Source::Demo(_) => "demo".to_owned(),
         Source::File(options) => {
             format!("file {}", tree.as_written(&["source", "file", "path"], &options.path.join(", ")))
@@ -165,8 +170,9 @@ fn way(source: &Source, format: &encode::Options, sink: &crate::sink::Options, t
         Source::Http(from) => format!("http {}", tree.as_written(&["source", "http", "stream"], &from.stream)),
         Source::Stdin(_) => "stdin".to_owned(),
     };
-    let format = format.word();
-    format!("{source} -> {format} -> {}", tree.as_written(&["sink", "object_store", "url"], &sink.url))
+    let transforms: String = written.transforms.iter().map(|transform| format!("{} -> ", transform.word())).collect();
+    let format = written.format.word();
+    format!("{source} -> {transforms}{format} -> {}", tree.as_written(&["sink", "object_store", "url"], &sink.url))
 }
 
 fn firehose_compression(format: &encode::Options) -> &'static str {

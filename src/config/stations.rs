@@ -1,6 +1,8 @@
 //! Asks each station whether its options can run, and gives its answer the place in the file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use super::environment::is_reference;
 use super::problem::{Place, Problems};
@@ -14,6 +16,8 @@ use crate::naming::{
 };
 use crate::sink::{self, Text};
 use crate::source::file;
+use crate::transform::wasm::Modules;
+use crate::transform::{self, Making, Transform, Wrong};
 
 const SINK: &str = "sink.object_store";
 
@@ -30,12 +34,13 @@ pub(super) fn time_zone(options: &sink::Options, tree: &Tree, problems: &mut Pro
 pub(super) fn prefix(
     options: &sink::Options,
     zone: &TimeZone,
+    given: &[String],
     tree: &Tree,
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Option<Prefix> {
     let place = tree.place(&format!("{SINK}.prefix"));
-    let keys = partition_keys(options.partition_keys.as_ref(), tree, problems)?;
+    let keys = partition_keys(options.partition_keys.as_ref(), tree, problems)?.given(given);
     match Prefix::parse(options.prefix.as_deref().unwrap_or(DEFAULT_PREFIX), zone, &keys) {
         Ok(prefix) => {
             warn(&place, prefix.warnings(), warnings);
@@ -136,6 +141,36 @@ pub(super) fn format(options: &mut encode::Options, tree: &Tree, problems: &mut 
     }
     let built = options.spec();
     built.map_err(|error| problems.push(tree.place(&way), format!("`{way}`: {error:#}"), None)).ok()
+}
+
+/// The transforms, made.
+pub(super) fn transforms(
+    pipeline: &str,
+    options: &[transform::Options],
+    modules: &Modules,
+    tree: &Tree,
+    problems: &mut Problems,
+) -> Option<Vec<Arc<dyn Transform>>> {
+    let folder = Path::new(&tree.written.path).parent().unwrap_or(Path::new(""));
+    let making = Making { pipeline, folder, modules };
+    let mut made = Vec::with_capacity(options.len());
+    for (number, options) in options.iter().enumerate() {
+        let way = format!("transforms.{number}");
+        if !tree.is_sound(&["transforms", &number.to_string()]) {
+            continue;
+        }
+        match options.make(&making) {
+            Ok(transform) => made.push(transform),
+            Err(Wrong { key, offset, message, hint }) => {
+                let way = [way.as_str(), options.word(), key].join(".");
+                let way = way.trim_end_matches('.');
+                let place = tree.place(way);
+                let place = offset.map_or(place.clone(), |offset| place.at(offset, 1));
+                problems.push(place, format!("`{}`: {message}", tree.shown_way(way)), hint);
+            }
+        }
+    }
+    (made.len() == options.len()).then_some(made)
 }
 
 /// The file source.

@@ -206,6 +206,17 @@ impl Tree {
         }
     }
 
+    /// `transforms.0.jq` as messages print it: `transforms[0].jq`.
+    pub(super) fn shown_way(&self, way: &str) -> String {
+        let steps: Vec<&str> = way.split('.').collect();
+        let deepest = (0..=steps.len()).rev().find_map(|count| Some((count, self.find(&steps[..count])?)));
+        let (count, id) = deepest.unwrap_or((0, Tree::ROOT));
+        std::iter::once(self.way(id))
+            .chain(steps[count..].iter().map(|step| (*step).to_owned()))
+            .collect::<Vec<_>>()
+            .join(".")
+    }
+
     /// Where the text of a scalar begins in the file, if its bytes stand there as they are.
     fn text_start(&self, id: NodeId) -> Option<usize> {
         let node = self.node(id);

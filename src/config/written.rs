@@ -3,13 +3,14 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 
 use super::read::Later;
 use crate::encode;
 use crate::naming::DEFAULT_ERROR_PREFIX;
 use crate::sink;
 use crate::source::{demo, file};
+use crate::transform;
 use crate::units::{Interval, Size};
 
 /// Words of choices that later versions bring, so that whoever tries one is told.
@@ -21,7 +22,7 @@ pub(super) const LATER: Later = &[("Source", &["kafka", "kinesis", "syslog"])];
 pub struct Pipeline {
     pub source: Source,
     #[serde(default)]
-    pub transforms: Vec<IgnoredAny>,
+    pub transforms: Vec<transform::Options>,
     pub format: encode::Options,
     #[serde(default)]
     pub buffer: Buffer,

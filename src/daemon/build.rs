@@ -16,7 +16,7 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::metrics::Progress;
 use crate::outbox::Outbox;
-use crate::pipeline::{OutboxRoom, Promised, Way};
+use crate::pipeline::{OutboxRoom, Promised, Transforms, Way};
 use crate::position::{Position, Shard};
 use crate::receive::{Door, Doors};
 use crate::sink::ObjectSink;
@@ -194,9 +194,9 @@ async fn way(
         limits: spec.limits,
     };
     Ok(Way {
+        transforms: Transforms::new(&spec.name, spec.transforms, &metrics),
         name: spec.name,
         source,
-        transforms: Vec::new(),
         recipe: Arc::new(recipe),
         outbox: kept.outbox,
         sinks,

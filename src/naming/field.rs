@@ -166,9 +166,21 @@ impl<'de> Deserialize<'de> for PartitionKeysOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionKeys {
     keys: BTreeMap<String, FieldPath>,
+    /// Names that a transform is known to give.
+    given: Vec<String>,
 }
 
 impl PartitionKeys {
+    /// The same, and those that transforms are known to give records by these names.
+    pub fn given(self, names: &[String]) -> PartitionKeys {
+        PartitionKeys { given: names.to_vec(), ..self }
+    }
+
+    /// Whether a transform is known to give a key of this name.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|given| given == name)
+    }
+
     /// The keys as they will be used. An error's offset counts in the path or query at fault.
     pub fn new(options: &PartitionKeysOptions) -> Result<PartitionKeys, TemplateError> {
         let keys = match options {
@@ -186,7 +198,7 @@ impl PartitionKeys {
             }
         };
         match keys.len() {
-            0..=KEYS_MAX => Ok(PartitionKeys { keys }),
+            0..=KEYS_MAX => Ok(PartitionKeys { keys, given: Vec::new() }),
             many => Err(TemplateError::new(0, format!("{many} partition keys are more than {KEYS_MAX}"))),
         }
     }

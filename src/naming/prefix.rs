@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use crate::error::{Reason, RejectedBy};
 use crate::ground::Random;
+use crate::record::Pairs;
 
 use super::field::PartitionKeys;
 use super::moment::Moment;
@@ -66,6 +67,7 @@ impl Prefix {
         &self,
         payload: &[u8],
         arrival_ms: i64,
+        keys: Pairs<'_>,
         scratch: &mut Scratch,
         out: &mut String,
     ) -> Result<(), Reason> {
@@ -78,6 +80,7 @@ impl Prefix {
         for (index, part) in self.template.parts.iter().enumerate() {
             match part {
                 Part::Value(field) => self.push_value(*field, scratch.frames.found(json, *field), out)?,
+                Part::Given(name) => push_given(name, keys, out)?,
                 Part::Event(field, format) => {
                     let moment = self.event_time(*field, scratch.frames.found(json, *field))?;
                     self.template.push_time(format, &moment, &mut scratch.minutes[index], out);
@@ -216,7 +219,9 @@ impl Template {
             Part::Arrival(format) => self.push_time(format, &Moment::of_millis(arrival_ms), minute, out),
             Part::Reason => out.push_str(by.map_or("", RejectedBy::as_str)),
             Part::Oldest(_) | Part::Random => out.push_str(OF_OBJECT),
-            Part::Value(_) | Part::Event(..) => unreachable!("parts of the record are pushed by their caller"),
+            Part::Value(_) | Part::Given(_) | Part::Event(..) => {
+                unreachable!("parts of the record are pushed by their caller")
+            }
         }
     }
 
@@ -268,6 +273,16 @@ impl Template {
         }
         assert!(parts.next().is_none(), "the partition was made by this prefix");
         out
+    }
+}
+
+/// The value of a partition key that transforms gave the record; of several the last.
+fn push_given(name: &str, keys: Pairs<'_>, out: &mut String) -> Result<(), Reason> {
+    let value = keys.filter(|(key, _)| *key == name.as_bytes()).last().map(|(_, value)| value);
+    let value = value.ok_or_else(|| reason(format!("prefix: no transform gave the partition key `{name}`")))?;
+    match std::str::from_utf8(value) {
+        Ok(value) if value::push(out, value) => Ok(()),
+        _ => Err(reason(format!("prefix: the partition key `{name}` is empty"))),
     }
 }
 

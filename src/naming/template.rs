@@ -29,6 +29,8 @@ pub enum Part {
     Literal(String),
     /// The value of field number n.
     Value(usize),
+    /// The partition key of this name, which a transform gives.
+    Given(String),
     /// The time in field number n.
     Event(usize, TimeFormat),
     /// The record's time of arrival.
@@ -48,7 +50,7 @@ impl Part {
     fn bytes_max(&self) -> usize {
         match self {
             Part::Literal(text) => text.len(),
-            Part::Value(_) => VALUE_BYTES_MAX,
+            Part::Value(_) | Part::Given(_) => VALUE_BYTES_MAX,
             Part::Event(_, format) | Part::Arrival(format) | Part::Oldest(format) => format.bytes_max(),
             Part::Reason => REASON_BYTES_MAX,
             Part::Random => RANDOM_BYTES,
@@ -215,7 +217,7 @@ impl Reader<'_> {
             ("firehose", "error-output-type", Kind::Records) => {
                 Err(wrong("`!{firehose:error-output-type}` is only known in the error prefix".into()))
             }
-            ("partitionKeyFromQuery" | "partitionKeyFromLambda", _, Kind::Errors) => {
+            ("partitionKey" | "partitionKeyFromQuery" | "partitionKeyFromLambda", _, Kind::Errors) => {
                 Err(wrong("partition keys cannot be used in the error prefix".into()))
             }
             ("partitionKeyFromQuery", name, Kind::Records) => match self.keys.get(name) {
@@ -225,6 +227,7 @@ impl Reader<'_> {
                     self.parts.push(Part::Value(field));
                     Ok(())
                 }
+                None if self.keys.is_given(name) => self.given(name, offset),
                 None => {
                     let known: Vec<_> = self.keys.names().collect();
                     Err(wrong(format!("partition key `{name}` is not declared")).hint(match known.as_slice() {
@@ -233,14 +236,21 @@ impl Reader<'_> {
                     }))
                 }
             },
-            ("partitionKeyFromLambda", name, Kind::Records) => {
-                Err(wrong(format!("`!{{partitionKeyFromLambda:{name}}}`: there is no Lambda here"))
-                    .hint("let a transform write the key into the record, and use `{field}`"))
-            }
+            ("partitionKey" | "partitionKeyFromLambda", name, Kind::Records) => self.given(name, offset),
             _ => Err(wrong(format!("unknown expression `!{{{inner}}}`")).hint(
                 "known are `timestamp:`, `firehose:random-string`, `firehose:error-output-type` and `partitionKeyFromQuery:`",
             )),
         }
+    }
+
+    /// A partition key that a transform gives.
+    fn given(&mut self, name: &str, offset: usize) -> Result<(), TemplateError> {
+        if name.is_empty() {
+            return Err(TemplateError::new(offset, "a partition key needs a name"));
+        }
+        self.outline.push((offset, CHOSEN));
+        self.parts.push(Part::Given(name.to_owned()));
+        Ok(())
     }
 
     fn field_number(&mut self, path: FieldPath, offset: usize) -> Result<usize, TemplateError> {

@@ -1,14 +1,45 @@
-//! Transforms: change, drop or reject records between source and format.
+//! Transforms: change, split, drop or reject records between source and format.
 
+mod answers;
+pub mod filter;
+pub mod jq;
+pub mod lambda;
+pub mod metadata_extraction;
+pub mod wasm;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use bytes::Bytes;
+use serde::Deserialize;
 
-use crate::error::Reason;
+use crate::error::{Fault, Reason};
 use crate::record::Batch;
 
-/// Changes records. Runs off the async threads; several shards may call it at once.
+pub use answers::Answers;
+
+/// Records that a transform is given at once, at most; and about 1 MiB, which is what readers give.
+pub const RECORDS_MAX: usize = 4096;
+
+/// Changes records. Several shards may call it at once.
+#[async_trait]
 pub trait Transform: Send + Sync {
-    /// Takes a batch, and gives what became of each record, in order. Need not be deterministic.
-    fn apply(&self, batch: &Batch) -> Transformed;
+    /// Takes a batch of at most [`RECORDS_MAX`] records, and gives what became of each, in order. Need not be
+    /// deterministic. A record at fault is set aside with its reason; a fault is one that is nobody's record's, and the
+    /// records are read again.
+    ///
+    /// May be cancelled: the records are read again then too. CPU work is done in [`crate::cpu::off_async`].
+    async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
+
+    /// One to take its place, if a file that it was made of has changed since; `None` if all is as it was. An error is
+    /// one of the new file, told once for each change; this one goes on. Blocks.
+    fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
+        Ok(None)
+    }
+
+    /// What it is, in a few words for people: `wasm redact.wasm`, `jq`.
+    fn shown(&self) -> String;
 }
 
 /// What became of a batch.
@@ -28,4 +59,84 @@ pub struct Rejected {
     pub payload: Bytes,
     pub arrival_ms: i64,
     pub reason: Reason,
+}
+
+/// The choice of a transform and its options, as written: `jq: ..` or `wasm: {..}`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Options {
+    Wasm(wasm::Options),
+    Jq(jq::Options),
+    Filter(filter::Options),
+    MetadataExtraction(metadata_extraction::Options),
+    Lambda(Box<lambda::Options>),
+}
+
+/// What options are made into a transform with.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    pub pipeline: &'a str,
+    /// What paths are relative to: the folder of the pipeline file.
+    pub folder: &'a Path,
+    pub modules: &'a wasm::Modules,
+}
+
+/// Which option is wrong, how, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// The option's key below the transform's word, such as `module`; empty for the transform itself.
+    pub key: &'static str,
+    /// The byte of its text at which the fault lies, if that is known.
+    pub offset: Option<usize>,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Options {
+    /// The word it is chosen by.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Options::Wasm(_) => "wasm",
+            Options::Jq(_) => "jq",
+            Options::Filter(_) => "filter",
+            Options::MetadataExtraction(_) => "metadata_extraction",
+            Options::Lambda(_) => "lambda",
+        }
+    }
+
+    /// The transform, ready to run: programs and modules are compiled and started once. Blocks; opens no socket.
+    pub fn make(&self, making: &Making) -> Result<Arc<dyn Transform>, Wrong> {
+        match self {
+            Options::Wasm(options) => options.make(making),
+            Options::Jq(options) => options.make(),
+            Options::Filter(options) => options.make(),
+            Options::MetadataExtraction(options) => options.make(),
+            Options::Lambda(options) => options.make(making),
+        }
+    }
+
+    /// Names of partition keys that it gives records, as far as that is known without records.
+    pub fn partition_keys(&self) -> Vec<String> {
+        match self {
+            Options::MetadataExtraction(options) => options.names(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Wrong {
+    /// What is wrong with the option of this key.
+    pub fn new(key: &'static str, message: impl Into<String>) -> Wrong {
+        Wrong { key, offset: None, message: message.into(), hint: None }
+    }
+
+    /// At which byte of its text.
+    pub fn at(self, offset: usize) -> Wrong {
+        Wrong { offset: Some(offset), ..self }
+    }
+
+    /// And what to do.
+    pub fn hint(self, hint: impl Into<String>) -> Wrong {
+        Wrong { hint: Some(hint.into()), ..self }
+    }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant::budget::Budget;
 use hydrant::checkpoint::Checkpoint;
@@ -20,7 +21,7 @@ use hydrant::ground::Ground;
 use hydrant::metrics::{Metrics, Progress};
 use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, time_zone};
 use hydrant::outbox::Outbox;
-use hydrant::pipeline::{self, OutboxRoom, Way};
+use hydrant::pipeline::{self, OutboxRoom, Transforms, Way};
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::sink::ObjectSink;
 use hydrant::spool::{self, Append, AppendError, OnceKey, Stream};
@@ -56,8 +57,9 @@ struct Marker {
     reject: u64,
 }
 
+#[async_trait]
 impl Transform for Marker {
-    fn apply(&self, batch: &Batch) -> Transformed {
+    async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
         let mut out = BatchBuilder::default();
         let mut rejected = Vec::new();
         for row in 0..batch.len() {
@@ -71,7 +73,11 @@ impl Transform for Marker {
                 out.push(format!("{{\"id\":{id},\"mark\":{},\"p\":\"{}\"}}", self.mark, id % 3).as_bytes(), arrival_ms);
             }
         }
-        Transformed { batch: out.finish(), rejected, dropped: 0 }
+        Ok(Transformed { batch: out.finish(), rejected, dropped: 0 })
+    }
+
+    fn shown(&self) -> String {
+        "marker".into()
     }
 }
 
@@ -214,7 +220,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
     Ok(Way {
         name: name.to_owned(),
         source: Box::new(stream.source(name)),
-        transforms: vec![Arc::new(Marker { mark: plan.mark, reject: plan.reject })],
+        transforms: Transforms::new(name, vec![Arc::new(Marker { mark: plan.mark, reject: plan.reject })], &metrics),
         sinks: BTreeMap::from([(recipe.sink.clone(), sink)]),
         recipe: Arc::new(recipe),
         outbox: Outbox::open(ground, &dir.join("outbox"))?,

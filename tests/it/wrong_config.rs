@@ -475,12 +475,6 @@ x.yaml:4:5: `format.lines`: the extension `.my-LOG` cannot end a name
 #[test]
 fn options_without_use_are_told() {
     let expected = "\
-x.yaml:13:1: transforms come with a later version
-  13 | transforms: [{ wasm: {} }]
-     | ^^^^^^^^^^
-  hint: this version has none: remove them";
-    assert_eq!(wrong(&format!("{RIGHT}transforms: [{{ wasm: {{}} }}]\n")), one(expected));
-    let expected = "\
 x.yaml:13:1: the source `demo` has no spool
   13 | spool: {}
      | ^^^^^

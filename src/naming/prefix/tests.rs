@@ -22,7 +22,7 @@ fn counting() -> Random {
 
 fn evaluate(prefix: &Prefix, payload: &str) -> Result<String, Reason> {
     let mut out = String::new();
-    prefix.partition(payload.as_bytes(), ARRIVAL_MS, &mut Scratch::default(), &mut out)?;
+    prefix.partition(payload.as_bytes(), ARRIVAL_MS, Pairs::default(), &mut Scratch::default(), &mut out)?;
     Ok(prefix.resolve(&out, ARRIVAL_MS, &counting()))
 }
 
@@ -76,7 +76,9 @@ fn settings_of_firehose_move_over_unchanged() {
 fn parts_of_the_object_wait_for_its_oldest_record() {
     let prefix = prefix_in("UTC", "!{timestamp:HH}/{c}/!{timestamp:mm}/");
     let mut out = String::new();
-    prefix.partition(br#"{"c":"x"}"#, ARRIVAL_MS + 7_200_000, &mut Scratch::default(), &mut out).unwrap();
+    prefix
+        .partition(br#"{"c":"x"}"#, ARRIVAL_MS + 7_200_000, Pairs::default(), &mut Scratch::default(), &mut out)
+        .unwrap();
     assert_eq!(prefix.resolve(&out, ARRIVAL_MS, &counting()), "23/x/30/");
     assert!(prefix.is_per_record());
 
@@ -126,7 +128,8 @@ fn a_record_that_does_not_fit_says_why() {
         assert_eq!(reason.message, expected, "{payload}");
     }
     let mut out = String::new();
-    let invalid = value.partition(b"{\"a\":\"\xff\"}", 0, &mut Scratch::default(), &mut out).unwrap_err();
+    let invalid =
+        value.partition(b"{\"a\":\"\xff\"}", 0, Pairs::default(), &mut Scratch::default(), &mut out).unwrap_err();
     assert_eq!(invalid.message, "Non JSON record provided: invalid UTF-8 at byte 6");
 }
 
@@ -216,7 +219,7 @@ fn one_scratch_serves_several_prefixes() {
     let (a, b) = (prefix_in("UTC", "{arrival:%H}/"), prefix_in("Asia/Tokyo", "{arrival:%H}/"));
     let (mut scratch, mut out) = (Scratch::default(), String::new());
     for (prefix, expected) in [(&a, "23/"), (&b, "08/"), (&a, "23/")] {
-        prefix.partition(b"", ARRIVAL_MS, &mut scratch, &mut out).unwrap();
+        prefix.partition(b"", ARRIVAL_MS, Pairs::default(), &mut scratch, &mut out).unwrap();
         assert_eq!(out, expected);
     }
 }
@@ -228,8 +231,8 @@ proptest! {
         let (mut scratch, mut kept, mut fresh) = (Scratch::default(), String::new(), String::new());
         for seconds in times {
             let arrival_ms = i64::from(seconds) * step;
-            prefix.partition(b"", arrival_ms, &mut scratch, &mut kept).unwrap();
-            prefix.partition(b"", arrival_ms, &mut Scratch::default(), &mut fresh).unwrap();
+            prefix.partition(b"", arrival_ms, Pairs::default(), &mut scratch, &mut kept).unwrap();
+            prefix.partition(b"", arrival_ms, Pairs::default(), &mut Scratch::default(), &mut fresh).unwrap();
             prop_assert_eq!(&kept, &fresh);
         }
     }
