@@ -7,6 +7,7 @@ use hydrant::error::Blame;
 use hydrant::ground::Random;
 use hydrant::naming::{ObjectName, PartitionKeys, Prefix, Scratch, TimeZone};
 use hydrant::position::{Position, Shard, ShardRange};
+use hydrant::record::Pairs;
 use hydrant::sink::{ObjectSink, Options, Put, PutError, Trouble};
 
 use crate::support::sink::{no_trouble, put};
@@ -92,7 +93,7 @@ async fn no_record_names_a_file_outside_its_folder() {
     for (index, value) in nasty.iter().enumerate() {
         let payload = serde_json::json!({ "v": value }).to_string();
         let mut partition = String::new();
-        prefix.partition(payload.as_bytes(), 0, &mut Scratch::default(), &mut partition).unwrap();
+        prefix.partition(payload.as_bytes(), 0, Pairs::default(), &mut Scratch::default(), &mut partition).unwrap();
         let name = ObjectName {
             prefix: prefix.resolve(&partition, 0, &Random::real()),
             pipeline: "click-stream".into(),

@@ -14,6 +14,7 @@ use hydrant::encode::{About, Encoder, Format, Options};
 use hydrant::error::Reason;
 use hydrant::position::{Position, Shard, ShardRange};
 use hydrant::record::{Batch, BatchBuilder};
+use hydrant::transform::wasm::Modules;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -476,7 +477,7 @@ fn with_file(name: &str, text: &str) -> Result<(), String> {
     if !text.is_empty() {
         fs::write(home.path().join("p/schemas").join(name), text).unwrap();
     }
-    let loaded = load(&[home.path().join("p/x.yaml")], None, &Environment::of([]));
+    let loaded = load(&[home.path().join("p/x.yaml")], None, &Environment::of([]), &Modules::default());
     loaded.map(drop).map_err(|problems| problems.to_string().replace(home.path().to_str().unwrap(), "HOME"))
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hydrant::config::{Environment, Flags, load, load_text, settings};
+use hydrant::transform::wasm::Modules;
 
 /// A pipeline that is right; tests make it wrong.
 const RIGHT: &str = "\
@@ -53,7 +54,7 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 /// What is said about paths; the folder stands as `DIR` in it.
 fn wrong_paths(folder: &Path, names: &[&str]) -> String {
     let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
-    let problems = load(&paths, None, &no_variables()).unwrap_err().to_string();
+    let problems = load(&paths, None, &no_variables(), &Modules::default()).unwrap_err().to_string();
     problems.replace(folder.to_str().unwrap(), "DIR")
 }
 
@@ -323,7 +324,7 @@ fn files_and_folders_that_are_not_there_or_hold_nothing_are_told() {
 fn settings_that_lie_among_the_pipelines_are_not_skipped_without_a_word() {
     let folder = folder(&[("x.yaml", RIGHT.as_bytes()), ("hydrant.yaml", b"listen: 0.0.0.0:4573")]);
     let paths = [folder.path().to_owned()];
-    let loaded = load(&paths, None, &no_variables()).unwrap();
+    let loaded = load(&paths, None, &no_variables(), &Modules::default()).unwrap();
     assert_eq!(loaded.pipelines.len(), 1);
     let said = loaded.warnings.to_string().replace(folder.path().to_str().unwrap(), "DIR");
     assert_eq!(
@@ -331,7 +332,10 @@ fn settings_that_lie_among_the_pipelines_are_not_skipped_without_a_word() {
         "DIR/hydrant.yaml: warning: not read, as it is no pipeline\n  hint: pass it with `--config`\n\n1 warning"
     );
     let settings_file = folder.path().join("./hydrant.yaml");
-    assert!(load(&paths, Some(&settings_file), &no_variables()).unwrap().warnings.is_empty(), "it was passed");
+    assert!(
+        load(&paths, Some(&settings_file), &no_variables(), &Modules::default()).unwrap().warnings.is_empty(),
+        "it was passed"
+    );
 }
 
 #[test]
