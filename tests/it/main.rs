@@ -21,4 +21,5 @@ mod source_contract;
 mod spool;
 mod support;
 mod tidy;
+mod wasm_modules;
 mod wrong_config;
