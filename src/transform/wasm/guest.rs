@@ -10,6 +10,7 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 
 use super::limits::{Exceeded, Ticking, is_of_the_system};
+use super::module::STACK_BYTES_MAX;
 use super::{Exports, Module, State};
 use crate::error::{Blame, Fault};
 use crate::record::Batch;
@@ -133,7 +134,7 @@ impl Guest {
     ) -> Result<Answered, Ended> {
         let _ticking = Ticking::begin(&self.engine).map_err(|error| Ended::Fault(no_room(error.into())))?;
         self.used = true;
-        self.store.data_mut().limits.set_time(time);
+        self.store.data_mut().limits.set_time(time.duration());
         let events: Vec<Event> = rows.clone().map(|row| event(batch, row)).collect();
         let process = self.exports.process.typed::<(&[Event],), (Vec<Answer>,)>(&self.store);
         match process.and_then(|process| process.call(&mut self.store, (&events,))) {
@@ -232,6 +233,10 @@ fn failure(error: &wasmtime::Error, output_max: Size) -> Failure {
     }
     let place = error.downcast_ref::<WasmBacktrace>().map(in_functions).unwrap_or_default();
     match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => {
+            let max = Size::from_bytes(STACK_BYTES_MAX as u64);
+            Failure { code: "Wasm.Trap", message: format!("stack limit of {max} exceeded{place}") }
+        }
         Some(trap) => {
             let trap = trap.to_string();
             Failure { code: "Wasm.Trap", message: format!("{}{place}", trap.trim_start_matches("wasm ")) }
@@ -272,5 +277,8 @@ pub fn shortened(words: &str) -> String {
 }
 
 fn no_room(error: wasmtime::Error) -> Fault {
-    Fault { blame: Blame::Space, error: anyhow::Error::msg(format!("no instance of a module could be made: {error:#}")) }
+    Fault {
+        blame: Blame::Space,
+        error: anyhow::Error::msg(format!("no instance of a module could be made: {error:#}")),
+    }
 }

@@ -17,7 +17,7 @@ use super::{State, contract, wasi, wrap};
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 
 /// Stack of a guest, in bytes.
-const STACK_BYTES_MAX: usize = 512 << 10;
+pub const STACK_BYTES_MAX: usize = 512 << 10;
 
 /// Compiles modules, and shares what it compiled. Cheap to clone.
 #[derive(Clone, Default)]

@@ -205,7 +205,9 @@ impl FailedWhole {
 
     fn count(&self, failed: bool) {
         match failed {
-            true => _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parts| Some(parts.saturating_add(1))),
+            true => {
+                _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parts| Some(parts.saturating_add(1)))
+            }
             false => self.0.store(0, Ordering::Relaxed),
         }
     }

@@ -88,6 +88,7 @@ impl Pool {
 }
 
 fn start(mould: &Mould) -> Result<Guest, NoStart> {
-    let limits = Limits::new(mould.memory_max, mould.time_max);
+    let memory_bytes_max = usize::try_from(mould.memory_max.bytes()).unwrap_or(usize::MAX);
+    let limits = Limits::new(memory_bytes_max, mould.time_max.duration());
     Guest::start(&mould.module, State::new(mould.log.clone(), limits), &mould.config, mould.output_max)
 }
