@@ -1,5 +1,6 @@
 //! `wasm`: a transform written by the user, as a WebAssembly component or core module.
 
+mod cache;
 mod contract;
 mod limits;
 mod log;
