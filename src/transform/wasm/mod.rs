@@ -6,6 +6,7 @@
 //! The promise: whatever a module does, each record is answered once: with what it became, or set aside with a reason that
 //! names what was wrong. Nothing that a guest does costs more than its limits, and nobody else waits for it.
 
+mod cache;
 mod contract;
 mod file;
 mod guest;
