@@ -103,7 +103,7 @@ fn whatever_one_record_does_its_neighbours_pass_and_it_has_its_reason() {
         ("!g", "Wasm.MemoryLimit", "memory limit of 4 MiB exceeded: it wanted"),
         ("!r", "Wasm.Trap", "stack limit of 512 KiB exceeded"),
         ("!b", "Wasm.OutputLimit", "output limit of 1 MiB for a part of a batch exceeded"),
-        ("!B", "Wasm.OutputLimit", "output limit of 131072 records for a part of a batch exceeded: 131073"),
+        ("!B", "Wasm.OutputLimit", "output limit of 131072 records for a part of a batch exceeded"),
         ("!n", "Wasm.WrongAnswer", "0 answers for 1 records"),
         ("!p", "Wasm.WrongAnswer", "its answer cannot be read: list pointer/length out of bounds of memory"),
         ("!e\u{fffd}", "Wasm.WrongAnswer", "a reason or a partition key in its answer is not UTF-8: "),

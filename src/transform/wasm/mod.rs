@@ -10,6 +10,7 @@ mod cache;
 mod contract;
 mod file;
 mod guest;
+mod lift;
 mod limits;
 mod log;
 mod module;
@@ -25,15 +26,17 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::{Answers, Making, Transform, Transformed, Wrong};
-use crate::cpu::{off_async, spread};
+use crate::cpu::{cores, off_async, spread};
 use crate::error::{Blame, Fault};
 use crate::record::Batch;
 use crate::units::{Interval, Size};
 
 use file::ModuleFile;
-use guest::{Answer, Ended, NoStart};
+use guest::{Ended, NoStart};
+use lift::OUTPUTS_MAX;
 use parts::{FailedWhole, Guests, Part, Tried};
 use pool::{Mould, Pool};
 
@@ -140,6 +143,8 @@ struct Wasm {
     source: Arc<Source>,
     hash: Hash,
     pool: Pool,
+    /// Batches at work on instances, one for each core: a pipeline with many shards needs no more memory than that.
+    at_work: Semaphore,
     failed_whole: FailedWhole,
 }
 
@@ -161,7 +166,8 @@ impl Wasm {
             NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
             NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
         })?;
-        Ok(Wasm { source, hash, pool, failed_whole: FailedWhole::default() })
+        let at_work = Semaphore::new(cores());
+        Ok(Wasm { source, hash, pool, at_work, failed_whole: FailedWhole::default() })
     }
 
     /// Makes tries until all parts are done, or for [`WAVE_TIME_MAX`]; a try begun is waited for.
@@ -185,18 +191,20 @@ impl Wasm {
         let mut answers = Answers::with_room_for(batch);
         let output_max = self.source.options.output_max;
         let (bytes_max, outputs_max) =
-            (output_max.bytes() as usize * OUTPUT_OF_BATCH_TIMES, guest::OUTPUTS_MAX * OUTPUT_OF_BATCH_TIMES);
+            (output_max.bytes() as usize * OUTPUT_OF_BATCH_TIMES, OUTPUTS_MAX * OUTPUT_OF_BATCH_TIMES);
         let mut bytes = 0;
         for done in parts.into_iter().flat_map(Part::done) {
             match done.outcome {
-                Ok(part) if bytes + part.bytes > bytes_max || answers.outputs() + part.outputs > outputs_max => {
+                Ok(part)
+                    if bytes + part.bytes > bytes_max || answers.outputs() + part.answers.outputs() > outputs_max =>
+                {
                     let bytes_max = Size::from_bytes(bytes_max as u64);
                     let why = format!("output limit of {bytes_max} or {outputs_max} records for a batch exceeded");
                     done.rows.for_each(|row| answers.fail(batch, row, "Wasm.OutputLimit", &why));
                 }
                 Ok(part) => {
                     bytes += part.bytes;
-                    done.rows.zip(part.answers).for_each(|(row, answer)| put(&mut answers, batch, row, answer));
+                    put(&mut answers, batch, done.rows, &part.answers);
                 }
                 Err(failure) => {
                     done.rows.for_each(|row| answers.fail(batch, row, failure.code, &failure.message));
@@ -207,18 +215,19 @@ impl Wasm {
     }
 }
 
-fn put(answers: &mut Answers, batch: &Batch, row: usize, answer: Answer) {
-    match answer {
-        Ok(outputs) if outputs.is_empty() => answers.drop_one(),
-        Ok(outputs) => {
-            let mut keys = Vec::new();
-            for output in &outputs {
+fn put(answers: &mut Answers, batch: &Batch, rows: Range<usize>, of_rows: &lift::Answers) {
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for (row, outputs) in rows.zip(of_rows.iter()) {
+        match outputs {
+            Ok(outputs) if outputs.is_empty() => answers.drop_one(),
+            Ok(outputs) => outputs.for_each(|output| {
+                let (data, given) = of_rows.output(output);
                 keys.clear();
-                keys.extend(output.partition_keys.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-                answers.push(batch, row, &output.data, &keys);
-            }
+                keys.extend(given.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+                answers.push(batch, row, data, &keys);
+            }),
+            Err(why) => answers.fail(batch, row, "Wasm.Failed", guest::shortened(why)),
         }
-        Err(why) => answers.fail(batch, row, "Wasm.Failed", guest::shortened(&why)),
     }
 }
 
@@ -250,7 +259,10 @@ impl Transform for Wasm {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
         let mut parts = parts::split(&batch, self.source.options.time_max);
         loop {
-            off_async(|| self.wave(&batch, &mut parts)).map_err(|fault| fault.context(self.shown()))?;
+            {
+                let _at_work = self.at_work.acquire().await;
+                off_async(|| self.wave(&batch, &mut parts)).map_err(|fault| fault.context(self.shown()))?;
+            }
             if parts.iter().all(Part::is_done) {
                 return Ok(off_async(|| self.gather(&batch, parts)));
             }
