@@ -24,6 +24,9 @@ const LARGE_BYTES: usize = 4 << 20;
 /// Stack of a guest, in bytes.
 pub const STACK_BYTES_MAX: usize = 512 << 10;
 
+/// Handles of resources (streams, timers, its own) that a guest may have at once: they are memory of ours, not its own.
+const HANDLES_MAX: usize = 4096;
+
 /// Compiles modules, and shares what it compiled. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Modules(Arc<Shelf>);
@@ -33,6 +36,8 @@ struct Shelf {
     cache: Option<Cache>,
     /// Those in use.
     loaded: Mutex<HashMap<Hash, Weak<Loaded>>>,
+    /// Held while one is compiled: what several pipelines use is compiled once.
+    compiling: Mutex<()>,
 }
 
 /// A module that can be started. Cheap to clone.
@@ -67,7 +72,7 @@ pub struct Hash([u8; 32]);
 impl Modules {
     /// Keeps what was compiled in this folder, if one is given: by the content of the module.
     pub fn new(cache: Option<PathBuf>) -> Modules {
-        Modules(Arc::new(Shelf { cache: cache.map(Cache::new), loaded: Mutex::default() }))
+        Modules(Arc::new(Shelf { cache: cache.map(Cache::new), ..Shelf::default() }))
     }
 
     /// What these bytes are, compiled and linked. Blocks: up to some ten seconds for a large module that is new.
@@ -76,30 +81,41 @@ impl Modules {
             return Err(Unfit::too_large(bytes.len() as u64));
         }
         let hash = Hash::of(bytes);
-        if let Some(loaded) = self.loaded().get(&hash).and_then(Weak::upgrade) {
-            return Ok(Module(loaded));
+        if let Some(module) = self.0.in_use(hash) {
+            return Ok(module);
         }
         let engine = engine()?;
-        let loaded = match self.0.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
-            Some(component) => link(engine, &component, hash)?,
-            None => {
-                let component = compile(engine, &wrap::component(bytes)?)?;
-                let loaded = link(engine, &component, hash)?;
-                if let Some(cache) = &self.0.cache {
-                    cache.keep(engine, hash, &component);
-                }
-                loaded
-            }
-        };
-        let module = Module(Arc::new(loaded));
-        let mut loaded = self.loaded();
-        loaded.retain(|_, module| module.strong_count() > 0);
-        loaded.insert(hash, Arc::downgrade(&module.0));
-        Ok(module)
+        if let Some(component) = self.0.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
+            return Ok(self.0.share(link(engine, &component, hash)?));
+        }
+        let _one_at_a_time = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = self.0.in_use(hash) {
+            return Ok(module);
+        }
+        let component = compile(engine, &wrap::component(bytes)?)?;
+        let loaded = link(engine, &component, hash)?;
+        if let Some(cache) = &self.0.cache {
+            cache.keep(engine, hash, &component);
+        }
+        Ok(self.0.share(loaded))
+    }
+}
+
+impl Shelf {
+    fn in_use(&self, hash: Hash) -> Option<Module> {
+        self.loaded().get(&hash).and_then(Weak::upgrade).map(Module)
+    }
+
+    fn share(&self, loaded: Loaded) -> Module {
+        let (hash, loaded) = (loaded.hash, Arc::new(loaded));
+        let mut all = self.loaded();
+        all.retain(|_, module| module.strong_count() > 0);
+        all.insert(hash, Arc::downgrade(&loaded));
+        Module(loaded)
     }
 
     fn loaded(&self) -> MutexGuard<'_, HashMap<Hash, Weak<Loaded>>> {
-        self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +127,7 @@ impl Module {
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|context| context.data().limits.at_tick());
         store.set_epoch_deadline(1);
+        store.set_max_component_handles(HANDLES_MAX);
         let instance = self.0.ready.instantiate(&mut store)?;
         let function = |store: &mut Store<State>, index| {
             instance.get_func(store, index).ok_or_else(|| wasmtime::format_err!("the export is no function"))

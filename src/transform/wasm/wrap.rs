@@ -279,7 +279,15 @@ fn embed_world(core: &mut Vec<u8>, wit: &str) -> Result<(), Unfit> {
 /// A core module that carries its world, as a component.
 fn encode(core: &Core, bytes: &[u8]) -> Result<Vec<u8>, Unfit> {
     let mut encoder = ComponentEncoder::default().module(bytes).map_err(not_wrapped)?;
-    if core.imports.iter().any(|(module, _)| *module == PREVIEW1) {
+    let asked: Vec<_> = core.imports.iter().filter(|(module, _)| *module == PREVIEW1).map(|(_, name)| name).collect();
+    if !asked.is_empty() {
+        let known = Core::read(preview1::ADAPTER).map_err(not_wrapped)?;
+        if let Some(name) = asked.iter().find(|asked| !known.exports.iter().any(|(name, _)| name == **asked)) {
+            return Err(Unfit::new(format!(
+                "imports `{PREVIEW1}` `{}`, which is no function of it",
+                name.escape_debug()
+            )));
+        }
         let mut adapter = preview1::ADAPTER.to_vec();
         embed_world(&mut adapter, preview1::WIT)?;
         encoder = encoder.adapter(PREVIEW1, &adapter).map_err(not_wrapped)?;
@@ -360,7 +368,7 @@ mod tests {
     fn every_function_of_the_older_wasi_is_there_and_links() {
         let mut core = Core::read(preview1::ADAPTER).unwrap();
         core.exports.retain(|(_, ty)| ty.is_some());
-        assert_eq!(core.exports.len(), 45);
+        assert_eq!(core.exports.len(), 46);
         let written = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let imports: String = core
             .exports
