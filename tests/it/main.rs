@@ -21,4 +21,6 @@ mod source_contract;
 mod spool;
 mod support;
 mod tidy;
+mod wasm;
+mod wasm_modules;
 mod wrong_config;
