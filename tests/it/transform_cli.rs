@@ -215,7 +215,7 @@ fn build_runs_the_command_of_the_folder_once_its_setup_is_made() {
 fn check_starts_modules_and_points_at_what_is_wrong_with_them() {
     let home = home();
     let with = |wasm: &str| {
-        let rest = pipeline("demo: { rate: 0, records: 10 }", "json: {}", "1s", "url: ./out");
+        let rest = pipeline("demo: { rate: 0, records: 10 }", "lines: {}", "1s", "url: ./out");
         home.write("sorted.yaml", format!("transforms:\n  - wasm: {wasm}\n{rest}"));
         home.run("check sorted.yaml")
     };
