@@ -69,7 +69,7 @@ fn home() -> Home {
 /// Code, output up to the line of numbers (which differ from run to run), and standard error.
 fn ended(home: &Home, arguments: &str) -> (i32, String, String) {
     let Ended { code, stdout, stderr } = home.run(arguments);
-    let numbers = |line: &&str| line.contains(" per record, ") || line.contains("compiled and started in");
+    let numbers = |line: &&str| line.contains(" per record, ") || line.contains("loaded in");
     let stdout = stdout.lines().filter(|line| !numbers(line)).collect::<Vec<_>>().join("\n");
     (code, stdout, stderr)
 }

@@ -59,7 +59,7 @@ def needs_wasm_target(folder, path):
 def test_a_template_builds_and_does_what_it_says(language, tmp_path, path):
     well(f"hydrant transform new mine --lang {language}", tmp_path, path)
     built = well("hydrant transform build mine", tmp_path, path)
-    assert "compiled and started in" in built
+    assert "loaded in" in built
     said = well("hydrant transform test mine", tmp_path, path)
     assert "5 records: 3 out, 1 dropped, 1 failed\n" in said
     assert said.endswith("as expected in mine/records.expected\n")

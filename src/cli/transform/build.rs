@@ -32,7 +32,7 @@ pub fn build(folder: &Path) -> Result<Exit, Ended> {
     }
     let loaded = load(&module, manifest.config.as_ref())?;
     say(format_args!(
-        "{}: {}, compiled and started in {}",
+        "{}: {}, loaded in {}",
         module.display(),
         bytes(loaded.module_bytes),
         duration(loaded.took)

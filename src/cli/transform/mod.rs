@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Exit, complain};
+use crate::config::Environment;
 use crate::transform::wasm::{self, Modules};
 use crate::transform::{Making, Transform};
 
@@ -89,7 +90,7 @@ impl Ended {
 struct Loaded {
     transform: Arc<dyn Transform>,
     module_bytes: u64,
-    /// Compiling, starting and `init` together.
+    /// Compiling, unless that was done before, starting and `init` together.
     took: Duration,
 }
 
@@ -100,7 +101,7 @@ fn load(module: &Path, config: Option<&Value>) -> Result<Loaded, Ended> {
     let module_bytes = std::fs::metadata(module).map_err(|error| failed(error.to_string()))?.len();
     let options = json!({ "module": module, "config": config });
     let options: wasm::Options = serde_json::from_value(options).map_err(|error| failed(error.to_string()))?;
-    let modules = Modules::default();
+    let modules = Modules::new(cache(&Environment::of_process()));
     let began = Instant::now();
     let making = Making { pipeline: "test", folder: Path::new(""), modules: &modules };
     let made = options.make(&making).map_err(|wrong| {
@@ -111,4 +112,11 @@ fn load(module: &Path, config: Option<&Value>) -> Result<Loaded, Ended> {
         }
     });
     made.map(|transform| Loaded { transform, module_bytes, took: began.elapsed() })
+}
+
+/// The user's own folder for compiled modules: a module of Python takes ten seconds.
+fn cache(environment: &Environment) -> Option<PathBuf> {
+    let folder = |name| environment.get(name).ok().filter(|path| path.starts_with('/')).map(PathBuf::from);
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+    Some(caches.join("hydrant/modules"))
 }

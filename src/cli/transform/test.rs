@@ -179,7 +179,7 @@ fn apply<'s>(
 
 /// One line of numbers about the module.
 fn performance(loaded: &Loaded, run: &Run, samples: &[Vec<u8>], runtime: &Runtime) -> Result<String, Ended> {
-    let mut line = format!("module {}, compiled and started in {}", bytes(loaded.module_bytes), duration(loaded.took));
+    let mut line = format!("module {}, loaded in {}", bytes(loaded.module_bytes), duration(loaded.took));
     if !run.broke {
         let (mut records, began) = (0, Instant::now());
         while records == 0 || began.elapsed() < TIMED {

@@ -66,6 +66,15 @@ const eventSize, pairSize, outputSize, outcomeSize = 72, 16, 16, 12
 // What hydrant has written or will read: it lives until the answer is copied.
 var held [][]byte
 
+// While hydrant asks for memory nothing of the host may be called, as the garbage collector does: it waits for as long as
+// the thread is pinned.
+//
+//go:linkname procPin runtime.procPin
+func procPin() int
+
+//go:linkname procUnpin runtime.procUnpin
+func procUnpin()
+
 func hold(length uint32) []byte {
 	// Of words, so that it is aligned to 8 bytes.
 	words := make([]uint64, length/8+1)
@@ -102,6 +111,8 @@ func putText(bytes []byte, offset int, text string) {
 
 //go:wasmexport cabi_realloc
 func realloc(old, oldLength, align, length uint32) unsafe.Pointer {
+	procPin()
+	defer procUnpin()
 	bytes := hold(length)
 	if oldLength > 0 {
 		copy(bytes, at(old, oldLength))
