@@ -10,6 +10,7 @@ use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Transform, Transformed, Wrong};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -163,7 +164,6 @@ fn a_guest_sees_keys_origin_and_headers_and_its_outputs_keep_them() {
     let folder = Folder::new();
     let mut read = BatchBuilder::default();
     read.push(b"!y", 1);
-    read.push(b"!o", 1);
     read.set_topic(&"orders".into(), 7);
     read.push_known(b"!y", 5, (Some(b"key"), 41), []);
     read.push_known(b"!o", 6, (None, 42), [(&b"trace"[..], &b"\xff\x00"[..]), (b"b", b"")]);
@@ -181,6 +181,8 @@ fn a_guest_sees_keys_origin_and_headers_and_its_outputs_keep_them() {
         assert_eq!(origin.headers.collect::<Vec<_>>(), [(&b"trace"[..], &b"\xff\x00"[..]), (b"b", b"")]);
     }
     assert_eq!((out.key(0), out.key(1), out.key(4)), (Some(&b"key"[..]), None, Some(&b""[..])));
+    let unknown = apply(&folder.acts(), &["!o", "!y"]);
+    assert_eq!(aside(&unknown), [("!o".to_owned(), "Wasm.Failed", "!o"), ("!y".to_owned(), "Wasm.Failed", "!y")]);
     assert_eq!(out.partition_keys(4).collect::<Vec<_>>(), [(&b"country"[..], &b"at"[..])]);
 }
 
@@ -191,7 +193,7 @@ fn several_modules_are_a_chain_and_each_has_its_config() {
     let chain = vec![of(json!("-1")), of(json!({ "b": 2, "a": [1] })), of(json!(null))];
     let transforms = Transforms::new("p", chain, &Metrics::new().pipeline("p"));
     let transformed = run(transforms.apply(batch(["a", "!mb", "!ewhy", "!d"]))).unwrap();
-    assert_eq!(texts(&transformed.batch), ["a-1{\"b\":2,\"a\":[1]}", "b{\"b\":2,\"a\":[1]}", "b{\"b\":2,\"a\":[1]}"]);
+    assert_eq!(texts(&transformed.batch), ["a-1{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}"]);
     assert_eq!((transformed.rejected.len(), transformed.dropped), (1, 1));
 }
 
@@ -211,10 +213,16 @@ fn what_cannot_run_is_refused_with_the_option_at_fault() {
         (acts("!t"), "module", "does not start: trap: wasm `unreachable` instruction executed"),
         (acts("!l"), "module", "does not start: time limit of 50ms exceeded"),
         (acts("!g"), "module", "does not start: memory limit of 1 MiB exceeded: it wanted 1088 KiB"),
+        (
+            json!({ "module": "large_memory.wasm", "memory_max": "1 MiB" }),
+            "module",
+            "does not start: memory limit of 1 MiB exceeded: it wanted 6400 KiB",
+        ),
+        (json!({ "module": "start.wasm" }), "module", "does not start: memory limit of 256 MiB exceeded"),
         (json!({ "module": "none.wasm" }), "module", "none.wasm: No such file or directory (os error 2)"),
         (json!({ "module": "sub" }), "module", "sub is not a file"),
         (json!({ "module": "large.wasm" }), "module", "is 200 MiB large; the limit is 64 MiB"),
-        (json!({ "module": "a", "memory_max": 1000 }), "memory_max", "expected 1 MiB to 4 GiB, found 1000 B"),
+        (json!({ "module": "a", "memory_max": 1000 }), "memory_max", "expected 1 MiB to 4 GiB, found 1 KB"),
         (json!({ "module": "a", "time_max": "1ms" }), "time_max", "expected 50ms to 5m, found 1ms"),
         (json!({ "module": "a", "output_max": "1 GiB" }), "output_max", "expected 1 MiB to 512 MiB, found 1 GiB"),
     ] {
@@ -341,7 +349,7 @@ fn a_module_of_a_pipeline_makes_prefixes_and_error_objects() {
     let aside = delivered(&home, "out/errors/processing-failed");
     let field =
         |line: &str, name: &str| serde_json::from_str::<Value>(line).unwrap()[name].as_str().unwrap().to_owned();
-    let mut codes: Vec<_> = aside.iter().map(|line| field(line, "lastErrorCode")).collect();
+    let mut codes: Vec<_> = aside.iter().map(|line| field(line, "errorCode")).collect();
     codes.sort();
     assert_eq!(codes, ["Wasm.Failed", "Wasm.Trap"], "{aside:?}");
 }
@@ -390,4 +398,30 @@ fn a_module_that_loops_holds_up_its_own_pipeline_only() {
     assert_eq!(daemon.healthz().0, 200);
     assert_eq!(daemon.positions("loops")[1], 0.0, "it loops still");
     daemon.kill();
+}
+
+#[test]
+fn a_machine_without_memory_for_an_instance_keeps_records_waiting_and_sets_none_aside() {
+    let home = Home::new();
+    home.write("acts.wasm", compiled(ACTS));
+    let text = pipeline("http: { stream: s }", LINES, SOON, "url: ./out, prefix: \"rows/\"");
+    home.write("x.yaml", with_wasm(text, "module: acts.wasm"));
+    let daemon = home.start("x.yaml");
+    daemon.put_lines("s", &["a"]);
+    daemon.delivers("x", 1);
+    let pages = fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
+    let bytes: u64 = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+    // An instance wants 4 GiB of addresses; the first is lost to the trap.
+    let pid = Pid::from_raw(daemon.pid() as i32);
+    let before = prlimit(pid, Resource::As, Rlimit { current: Some(bytes + (1 << 30)), maximum: None }).unwrap();
+    daemon.put_lines("s", &["!t", "b"]);
+    let said = daemon.hears("a transform cannot work: trying again", |_| true);
+    let error = said["error"].as_str().unwrap();
+    assert!(error.starts_with("wasm acts.wasm: no instance of the module can be made here: "), "{error}");
+    assert_eq!(daemon.positions("x")[1], 1.0, "nothing goes on");
+    prlimit(pid, Resource::As, before).unwrap();
+    daemon.delivers("x", 3);
+    daemon.stop();
+    assert_eq!(delivered(&home, "out/rows"), ["a", "b"]);
+    assert_eq!(delivered(&home, "out/errors").len(), 1);
 }

@@ -282,8 +282,5 @@ pub fn shortened(words: &str) -> String {
 }
 
 fn no_room(error: wasmtime::Error) -> Fault {
-    Fault {
-        blame: Blame::Space,
-        error: anyhow::Error::msg(format!("no instance of a module could be made: {error:#}")),
-    }
+    Fault::new(Blame::Transform, format!("no instance of the module can be made here: {error:#}"))
 }

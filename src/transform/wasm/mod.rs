@@ -6,6 +6,7 @@
 //! The promise: whatever a module does, each record is answered once: with what it became, or set aside with a reason that
 //! names what was wrong. Nothing that a guest does costs more than its limits, and nobody else waits for it.
 
+mod cache;
 mod contract;
 mod file;
 mod guest;
@@ -56,8 +57,6 @@ const OUTPUT_OF_BATCH_TIMES: usize = 4;
 
 /// After so long, tries are begun no more before the pipeline had its chance to stop.
 const WAVE_TIME_MAX: Duration = Duration::from_millis(100);
-/// How much compiling a changed module gives way to other threads, in steps of `nice(2)`.
-const RENEW_NICE: i32 = 10;
 
 /// Options, as written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -272,7 +271,7 @@ impl Transform for Wasm {
             }
             Ok(Some(Arc::new(Wasm::new(self.source.clone(), &bytes)?)))
         };
-        giving_way(renew).map_err(|Wrong { key, message, hint, .. }| {
+        renew().map_err(|Wrong { key, message, hint, .. }| {
             let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
             Fault::new(Blame::Config, format!("{key}: {message}{hint}"))
         })
@@ -285,19 +284,4 @@ impl Transform for Wasm {
     fn shown(&self) -> String {
         format!("wasm {}", self.source.file.name())
     }
-}
-
-/// Does this on a thread that gives way to others, if one can be had: compiling takes seconds.
-fn giving_way<T: Send>(work: impl Fn() -> T + Sync) -> T {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("renew".into()).spawn_scoped(scope, || {
-            // On Linux for this thread alone. That it cannot be said is no fault.
-            let _ = rustix::process::nice(RENEW_NICE);
-            work()
-        });
-        match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => work(),
-        }
-    })
 }

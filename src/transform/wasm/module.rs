@@ -3,18 +3,23 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store};
 
+use crate::cpu;
 use crate::units::Size;
 
+use super::cache::Cache;
 use super::{State, contract, wasi, wrap};
 
 /// Bytes of a module, at most; one of Python has 18 MB.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
+
+/// From this size on, someone who waits for it to be compiled is told.
+const LARGE_BYTES: usize = 4 << 20;
 
 /// Stack of a guest, in bytes.
 pub const STACK_BYTES_MAX: usize = 512 << 10;
@@ -25,7 +30,7 @@ pub struct Modules(Arc<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    cache: Option<PathBuf>,
+    cache: Option<Cache>,
     /// Those in use.
     loaded: Mutex<HashMap<Hash, Weak<Loaded>>>,
 }
@@ -62,7 +67,7 @@ pub struct Hash([u8; 32]);
 impl Modules {
     /// Keeps what was compiled in this folder, if one is given: by the content of the module.
     pub fn new(cache: Option<PathBuf>) -> Modules {
-        Modules(Arc::new(Shelf { cache, loaded: Mutex::default() }))
+        Modules(Arc::new(Shelf { cache: cache.map(Cache::new), loaded: Mutex::default() }))
     }
 
     /// What these bytes are, compiled and linked. Blocks: up to some ten seconds for a large module that is new.
@@ -75,15 +80,25 @@ impl Modules {
             return Ok(Module(loaded));
         }
         let engine = engine()?;
-        let component = compile(engine, &wrap::component(bytes)?)?;
-        let module = Module(Arc::new(link(engine, &component, hash)?));
+        let loaded = match self.0.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
+            Some(component) => link(engine, &component, hash)?,
+            None => {
+                let component = compile(engine, &wrap::component(bytes)?)?;
+                let loaded = link(engine, &component, hash)?;
+                if let Some(cache) = &self.0.cache {
+                    cache.keep(engine, hash, &component);
+                }
+                loaded
+            }
+        };
+        let module = Module(Arc::new(loaded));
         let mut loaded = self.loaded();
         loaded.retain(|_, module| module.strong_count() > 0);
         loaded.insert(hash, Arc::downgrade(&module.0));
         Ok(module)
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Weak<Loaded>>> {
+    fn loaded(&self) -> MutexGuard<'_, HashMap<Hash, Weak<Loaded>>> {
         self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,6 +155,17 @@ impl Hash {
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(Sha256::digest(bytes).into())
     }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(bytes: [u8; 32]) -> Hash {
+        Hash(bytes)
+    }
 }
 
 impl fmt::Display for Hash {
@@ -177,8 +203,14 @@ fn engine() -> Result<&'static Engine, Unfit> {
     made.as_ref().map_err(|error| Unfit::new(format!("cannot run here: {error}")))
 }
 
+/// Compiles, with low priority: pipelines that run come first.
 fn compile(engine: &Engine, component: &[u8]) -> Result<Component, Unfit> {
-    Component::new(engine, component).map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
+    if component.len() >= LARGE_BYTES {
+        let size = Size::from_bytes(component.len() as u64);
+        tracing::info!("a module of {size} is compiled, which takes some seconds");
+    }
+    cpu::give_way(|| Component::new(engine, component))
+        .map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
 }
 
 fn link(engine: &Engine, component: &Component, hash: Hash) -> Result<Loaded, Unfit> {

@@ -59,8 +59,8 @@ impl Pool {
     /// An instance that has seen no record. A module whose `init` went well once and fails now is no record's fault.
     pub fn fresh(&self) -> Result<Guest, Fault> {
         start(&self.mould).map_err(|no_start| match no_start {
-            NoStart::Refused(why) => Fault::new(Blame::Source, format!("init: {why}")),
-            NoStart::Failed(failure) => Fault::new(Blame::Source, format!("init: {}", failure.message)),
+            NoStart::Refused(why) => Fault::new(Blame::Transform, format!("init: {why}")),
+            NoStart::Failed(failure) => Fault::new(Blame::Transform, format!("init: {}", failure.message)),
             NoStart::Fault(fault) => fault,
         })
     }
