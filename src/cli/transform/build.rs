@@ -31,12 +31,7 @@ pub fn build(folder: &Path) -> Result<Exit, Ended> {
         return Err(Ended::failed(words).hint(&format!("`module` in {MANIFEST} says where the build leaves it")));
     }
     let loaded = load(&module, manifest.config.as_ref())?;
-    say(format_args!(
-        "{}: {}, loaded in {}",
-        module.display(),
-        bytes(loaded.module_bytes),
-        duration(loaded.took)
-    ));
+    say(format_args!("{}: {}, loaded in {}", module.display(), bytes(loaded.module_bytes), duration(loaded.took)));
     Ok(Exit::Done)
 }
 
