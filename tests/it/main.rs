@@ -21,6 +21,7 @@ mod source_contract;
 mod spool;
 mod support;
 mod tidy;
+mod transform_cli;
 mod wasm;
 mod wasm_modules;
 mod wrong_config;

@@ -133,10 +133,15 @@ impl Guest {
         !self.used
     }
 
+    /// Bytes of its linear memories now, which never shrink.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().limits.memory_bytes()
+    }
+
     /// Whether its memory has grown so far that a new one is better.
     pub fn is_worn(&self) -> bool {
         let limits = &self.store.data().limits;
-        limits.memory_bytes() as u64 > limits.memory_max().bytes() / 2
+        self.memory_bytes() as u64 > limits.memory_max().bytes() / 2
     }
 }
 

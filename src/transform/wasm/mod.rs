@@ -289,6 +289,10 @@ impl Transform for Wasm {
         })
     }
 
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.pool.memory_bytes() as u64)
+    }
+
     fn shown(&self) -> String {
         format!("wasm {}", self.source.file.name())
     }

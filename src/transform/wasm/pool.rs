@@ -1,5 +1,6 @@
 //! The instances of a transform: made when they are needed, kept while they are good.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,13 +30,16 @@ pub struct Pool {
     mould: Mould,
     /// The one used last lies on top, and with it what it has in caches; at most one for each core.
     idle: Mutex<Vec<(Guest, Instant)>>,
+    /// Of the instance that had most.
+    memory_bytes: AtomicUsize,
 }
 
 impl Pool {
     /// With a first instance: if that cannot be had, there is no pool.
     pub fn new(mould: Mould) -> Result<Pool, NoStart> {
         let first = start(&mould)?;
-        Ok(Pool { mould, idle: Mutex::new(vec![(first, Instant::now())]) })
+        let memory_bytes = AtomicUsize::new(first.memory_bytes());
+        Ok(Pool { mould, idle: Mutex::new(vec![(first, Instant::now())]), memory_bytes })
     }
 
     /// What its instances are made of.
@@ -63,6 +67,7 @@ impl Pool {
 
     /// Puts back an instance whose call went well.
     pub fn give_back(&self, guest: Guest) {
+        self.memory_bytes.fetch_max(guest.memory_bytes(), Ordering::Relaxed);
         if guest.is_worn() {
             return;
         }
@@ -70,6 +75,11 @@ impl Pool {
         if idle.len() < cpu::cores() {
             idle.push((guest, Instant::now()));
         }
+    }
+
+    /// The most memory that one instance has had and was good.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// Lets go what has been idle for long.

@@ -85,7 +85,7 @@ impl Home {
         for name in ["RUST_LOG", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
             command.env_remove(name);
         }
-        command.env("LAKE_SECRET", SECRET_KEY);
+        command.env("LAKE_SECRET", SECRET_KEY).env("XDG_CACHE_HOME", self.path("cache"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
