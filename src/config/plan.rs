@@ -13,8 +13,8 @@ use crate::encode::{self, FormatSpec};
 use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
 use crate::source::{demo, file};
+use crate::transform::Transform;
 use crate::transform::wasm::Modules;
-use crate::transform::{self, Transform};
 use crate::units::{Interval, Size};
 
 /// Bounds of `buffer.size`; Firehose takes 1 to 128 MiB, and a chunk ends at `chunk::CHUNK_BYTES_MAX`.
@@ -135,8 +135,7 @@ pub(super) fn assemble(
     let way = way(&written, &options, tree);
     let compression = firehose_compression(&written.format);
     let zone = time_zone(&options, tree, problems);
-    let keys: Vec<String> = written.transforms.iter().flat_map(transform::Options::partition_keys).collect();
-    let prefix_built = prefix(&options, &zone, &keys, tree, problems, warnings);
+    let prefix_built = prefix(&options, &zone, &written.transforms, tree, problems, warnings);
     let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
     sink(&options, tree, problems);
     let format = super::stations::format(&mut written.format, tree, problems);

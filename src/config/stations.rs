@@ -12,7 +12,7 @@ use crate::encode::schema::Origin;
 use crate::encode::{self, FormatSpec};
 use crate::error::Fault;
 use crate::naming::{
-    self, DEFAULT_PREFIX, ErrorPrefix, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
+    self, DEFAULT_PREFIX, ErrorPrefix, GivenKeys, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
 };
 use crate::sink::{self, Text};
 use crate::source::file;
@@ -20,6 +20,9 @@ use crate::transform::wasm::Modules;
 use crate::transform::{self, Making, Transform, Wrong};
 
 const SINK: &str = "sink.object_store";
+
+/// Most transforms of a pipeline.
+const TRANSFORMS_MAX: usize = 16;
 
 /// The zone of both prefixes; UTC where none or a wrong one is written.
 pub(super) fn time_zone(options: &sink::Options, tree: &Tree, problems: &mut Problems) -> TimeZone {
@@ -34,13 +37,14 @@ pub(super) fn time_zone(options: &sink::Options, tree: &Tree, problems: &mut Pro
 pub(super) fn prefix(
     options: &sink::Options,
     zone: &TimeZone,
-    given: &[String],
+    transforms: &[transform::Options],
     tree: &Tree,
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Option<Prefix> {
     let place = tree.place(&format!("{SINK}.prefix"));
-    let keys = partition_keys(options.partition_keys.as_ref(), tree, problems)?.given(given);
+    let keys = partition_keys(options.partition_keys.as_ref(), tree, problems)?;
+    let keys = with_given(keys, transforms, tree, problems)?;
     match Prefix::parse(options.prefix.as_deref().unwrap_or(DEFAULT_PREFIX), zone, &keys) {
         Ok(prefix) => {
             warn(&place, prefix.warnings(), warnings);
@@ -75,6 +79,34 @@ fn partition_keys(
         Ok(keys) => Some(keys),
         Err(error) => template_problem(&tree.place(&way), &way, error, problems),
     }
+}
+
+/// The same keys, and those that transforms give; a name can be declared in one place only.
+fn with_given(
+    keys: PartitionKeys,
+    transforms: &[transform::Options],
+    tree: &Tree,
+    problems: &mut Problems,
+) -> Option<PartitionKeys> {
+    let (mut given, mut twice) = (GivenKeys::default(), false);
+    for (number, options) in transforms.iter().enumerate() {
+        // What stands in for a wrong one would give nothing.
+        let sound = tree.is_sound(&["transforms", &number.to_string()]);
+        let of_one = if sound {
+            options.given_keys()
+        } else {
+            GivenKeys { any_queried: true, any: true, ..GivenKeys::default() }
+        };
+        for name in of_one.queried.iter().filter(|name| keys.get(name).is_some()) {
+            twice = true;
+            let place = tree.place_of_key(&["sink", "object_store", "partition_keys", name]);
+            let other = tree.shown_way(&format!("transforms.{number}.{}", options.word()));
+            let message = format!("`{SINK}.partition_keys`: `{other}` gives a partition key `{name}` too");
+            problems.push(place, message, Some("declare it in one of them, or give one of them another name".into()));
+        }
+        given = given.and(of_one);
+    }
+    (!twice).then(|| keys.with_given(given))
 }
 
 /// The prefix of error objects.
@@ -154,6 +186,11 @@ pub(super) fn transforms(
     let folder = Path::new(&tree.written.path).parent().unwrap_or(Path::new(""));
     let making = Making { pipeline, folder, modules };
     let mut made = Vec::with_capacity(options.len());
+    if options.len() > TRANSFORMS_MAX {
+        let message = format!("`transforms`: {} transforms are more than {TRANSFORMS_MAX}", options.len());
+        problems.push(tree.place(&format!("transforms.{TRANSFORMS_MAX}")), message, None);
+        return None;
+    }
     for (number, options) in options.iter().enumerate() {
         let way = format!("transforms.{number}");
         if !tree.is_sound(&["transforms", &number.to_string()]) {
@@ -162,7 +199,9 @@ pub(super) fn transforms(
         match options.make(&making) {
             Ok(transform) => made.push(transform),
             Err(Wrong { key, offset, message, hint }) => {
-                let way = [way.as_str(), options.word(), key].join(".");
+                // Options that are one text have no keys.
+                let text = tree.text_of(&["transforms", &number.to_string(), options.word()]);
+                let way = [way.as_str(), options.word(), if text.is_some() { "" } else { key }].join(".");
                 let way = way.trim_end_matches('.');
                 let place = tree.place(way);
                 let place = offset.map_or(place.clone(), |offset| place.at(offset, 1));

@@ -162,23 +162,46 @@ impl<'de> Deserialize<'de> for PartitionKeysOptions {
     }
 }
 
-/// The partition keys that `!{partitionKeyFromQuery:name}` can name.
+/// The partition keys that transforms give records, as far as that is known without records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GivenKeys {
+    /// Names that queries (`metadata_extraction`) are known to give.
+    pub queried: Vec<String>,
+    /// Whether a query gives names that its text does not tell.
+    pub any_queried: bool,
+    /// Whether there is a transform (`wasm`, `lambda`) that may give any.
+    pub any: bool,
+}
+
+impl GivenKeys {
+    /// Those of both.
+    pub fn and(mut self, other: GivenKeys) -> GivenKeys {
+        self.queried.extend(other.queried);
+        GivenKeys { any_queried: self.any_queried || other.any_queried, any: self.any || other.any, ..self }
+    }
+
+    /// Whether a query gives a key of this name, as far as that is known.
+    pub fn by_query(&self, name: &str) -> bool {
+        self.any_queried || self.queried.iter().any(|queried| queried == name)
+    }
+}
+
+/// The partition keys that a prefix can name: those of paths, and those that transforms give.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartitionKeys {
     keys: BTreeMap<String, FieldPath>,
-    /// Names that a transform is known to give.
-    given: Vec<String>,
+    given: GivenKeys,
 }
 
 impl PartitionKeys {
-    /// The same, and those that transforms are known to give records by these names.
-    pub fn given(self, names: &[String]) -> PartitionKeys {
-        PartitionKeys { given: names.to_vec(), ..self }
+    /// The same, and those that transforms give.
+    pub fn with_given(self, given: GivenKeys) -> PartitionKeys {
+        PartitionKeys { given, ..self }
     }
 
-    /// Whether a transform is known to give a key of this name.
-    pub fn is_given(&self, name: &str) -> bool {
-        self.given.iter().any(|given| given == name)
+    /// Those that transforms give.
+    pub fn given(&self) -> &GivenKeys {
+        &self.given
     }
 
     /// The keys as they will be used. An error's offset counts in the path or query at fault.
@@ -198,7 +221,7 @@ impl PartitionKeys {
             }
         };
         match keys.len() {
-            0..=KEYS_MAX => Ok(PartitionKeys { keys, given: Vec::new() }),
+            0..=KEYS_MAX => Ok(PartitionKeys { keys, given: GivenKeys::default() }),
             many => Err(TemplateError::new(0, format!("{many} partition keys are more than {KEYS_MAX}"))),
         }
     }
@@ -208,9 +231,17 @@ impl PartitionKeys {
         self.keys.get(name)
     }
 
-    /// The names, sorted.
+    /// The names that have paths, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
+    }
+
+    /// All names that are known, sorted.
+    pub fn all_names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.names().chain(self.given.queried.iter().map(String::as_str)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// `{customer_id:.customer_id, "t": .type.device}`

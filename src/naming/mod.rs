@@ -26,9 +26,9 @@ use std::fmt;
 
 use crate::position::{Position, Shard, ShardRange};
 
-pub use field::{FieldPath, PartitionKeys, PartitionKeysOptions};
+pub use field::{FieldPath, GivenKeys, PartitionKeys, PartitionKeysOptions};
 pub use jiff::tz::TimeZone;
-pub use prefix::{ErrorPrefix, Prefix, Scratch};
+pub use prefix::{ErrorPrefix, Prefix, Scratch, number_text};
 pub use value::VALUE_BYTES_MAX;
 
 /// Prefix of a pipeline that names none: a Hive partition per day of arrival. (Firehose's is `yyyy/MM/dd/HH/`; query

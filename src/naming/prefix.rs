@@ -1,5 +1,7 @@
 //! Prefixes: evaluated per record into a partition, and completed when the partition's object is opened.
 
+use std::borrow::Cow;
+
 use jiff::tz::TimeZone;
 
 use crate::error::{Reason, RejectedBy};
@@ -46,7 +48,8 @@ const WHOLE_MINUTES_SINCE: i64 = 94_694_400;
 
 impl Prefix {
     /// Compiles a template: text, `{field}`, `{field:%Y-%m-%d}`, `{arrival:%H}`, `{{`, and Firehose's `!{timestamp:..}`,
-    /// `!{firehose:random-string}`, `!{partitionKeyFromQuery:..}`. Times are read off a clock in `zone`.
+    /// `!{firehose:random-string}`, `!{partitionKey:..}`, `!{partitionKeyFromQuery:..}`, `!{partitionKeyFromLambda:..}`.
+    /// Times are read off a clock in `zone`.
     pub fn parse(text: &str, zone: &TimeZone, keys: &PartitionKeys) -> Result<Prefix, TemplateError> {
         Template::parse(text, zone, keys, Kind::Records).map(|template| Prefix { template })
     }
@@ -62,7 +65,7 @@ impl Prefix {
     }
 
     /// Writes the record's partition to `out`: what tells its objects from those of other partitions, to be completed
-    /// by [`Prefix::resolve`]. After an error `out` holds nothing of use.
+    /// by [`Prefix::resolve`]. `keys` are those that transforms gave it. After an error `out` holds nothing of use.
     pub fn partition(
         &self,
         payload: &[u8],
@@ -113,12 +116,9 @@ impl Prefix {
                 None => return Err(self.unfit(field, "holds a wrong escape")),
             },
             Found::Bool(truth) => value::push(out, if truth { "true" } else { "false" }),
-            Found::Number(number) => match number.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
-                true => value::push(out, if number == "-0" { "0" } else { number }),
-                false => match number.parse::<f64>() {
-                    Ok(real) if real.is_finite() => value::push(out, &canonical(real)),
-                    _ => return Err(self.unfit(field, "is a number out of range")),
-                },
+            Found::Number(number) => match number_text(number) {
+                Some(text) => value::push(out, &text),
+                None => return Err(self.unfit(field, "is a number out of range")),
             },
             other => return Err(self.unfit(field, missing(other))),
         };
@@ -280,10 +280,9 @@ impl Template {
 fn push_given(name: &str, keys: Pairs<'_>, out: &mut String) -> Result<(), Reason> {
     let value = keys.filter(|(key, _)| *key == name.as_bytes()).last().map(|(_, value)| value);
     let value = value.ok_or_else(|| reason(format!("prefix: no transform gave the partition key `{name}`")))?;
-    match std::str::from_utf8(value) {
-        Ok(value) if value::push(out, value) => Ok(()),
-        _ => Err(reason(format!("prefix: the partition key `{name}` is empty"))),
-    }
+    let unfit = |what: &str| reason(format!("prefix: the partition key `{name}` {what}"));
+    let value = std::str::from_utf8(value).map_err(|_| unfit("is no UTF-8"))?;
+    if value::push(out, value) { Ok(()) } else { Err(unfit("is an empty text")) }
 }
 
 /// 11 of `A-Z a-z 0-9`, as Firehose's.
@@ -296,12 +295,17 @@ fn push_random(out: &mut String, random: &Random) {
     }
 }
 
-/// A number with a point or exponent: whole ones as whole numbers, others in the shortest form that reads back.
-fn canonical(real: f64) -> String {
-    match real.fract() == 0.0 && real.abs() < 9e15 {
+/// A JSON number as it stands in names: digits as they are; of those with a point or exponent whole ones as whole
+/// numbers, others in the shortest form that reads back. `None`: out of range.
+pub fn number_text(number: &str) -> Option<Cow<'_, str>> {
+    if number.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        return Some(Cow::Borrowed(if number == "-0" { "0" } else { number }));
+    }
+    let real = number.parse::<f64>().ok().filter(|real| real.is_finite())?;
+    Some(Cow::Owned(match real.fract() == 0.0 && real.abs() < 9e15 {
         true => format!("{}", real as i64),
         false => format!("{real:?}"),
-    }
+    }))
 }
 
 fn missing(found: Found<'_>) -> &'static str {

@@ -9,6 +9,7 @@ use super::scan::PATHS_MAX;
 use super::time::{Grain, TimeFormat, TimePart};
 use super::value::VALUE_BYTES_MAX;
 use super::{FOLDER_BYTES_MAX, PREFIX_BYTES_MAX, TAIL_BYTES_MAX, TEMPLATE_BYTES_MAX, TemplateError, is_file_name};
+use crate::nearest::nearest;
 
 /// Bytes of a `!{firehose:random-string}`.
 pub const RANDOM_BYTES: usize = 11;
@@ -29,7 +30,7 @@ pub enum Part {
     Literal(String),
     /// The value of field number n.
     Value(usize),
-    /// The partition key of this name, which a transform gives.
+    /// The partition key of this name, which a transform gives; of several the last one counts.
     Given(String),
     /// The time in field number n.
     Event(usize, TimeFormat),
@@ -220,36 +221,36 @@ impl Reader<'_> {
             ("partitionKey" | "partitionKeyFromQuery" | "partitionKeyFromLambda", _, Kind::Errors) => {
                 Err(wrong("partition keys cannot be used in the error prefix".into()))
             }
-            ("partitionKeyFromQuery", name, Kind::Records) => match self.keys.get(name) {
-                Some(path) => {
-                    let field = self.field_number(path.clone(), offset)?;
-                    self.outline.push((offset, CHOSEN));
-                    self.parts.push(Part::Value(field));
-                    Ok(())
-                }
-                None if self.keys.is_given(name) => self.given(name, offset),
-                None => {
-                    let known: Vec<_> = self.keys.names().collect();
-                    Err(wrong(format!("partition key `{name}` is not declared")).hint(match known.as_slice() {
-                        [] => format!("declare it: `partition_keys: {{ {name}: \".{name}\" }}`"),
-                        known => format!("declared in partition_keys are {}", known.join(", ")),
-                    }))
-                }
-            },
-            ("partitionKey" | "partitionKeyFromLambda", name, Kind::Records) => self.given(name, offset),
+            ("partitionKey" | "partitionKeyFromQuery" | "partitionKeyFromLambda", "", Kind::Records) => {
+                Err(wrong("a partition key needs a name".into()))
+            }
+            (
+                namespace @ ("partitionKey" | "partitionKeyFromQuery" | "partitionKeyFromLambda"),
+                name,
+                Kind::Records,
+            ) => self.key(namespace, name, offset),
             _ => Err(wrong(format!("unknown expression `!{{{inner}}}`")).hint(
-                "known are `timestamp:`, `firehose:random-string`, `firehose:error-output-type` and `partitionKeyFromQuery:`",
+                "known are `timestamp:`, `firehose:random-string`, `firehose:error-output-type`, `partitionKey:`, \
+                 `partitionKeyFromQuery:` and `partitionKeyFromLambda:`",
             )),
         }
     }
 
-    /// A partition key that a transform gives.
-    fn given(&mut self, name: &str, offset: usize) -> Result<(), TemplateError> {
-        if name.is_empty() {
-            return Err(TemplateError::new(offset, "a partition key needs a name"));
+    /// A partition key: the value at its path, or what a transform gives.
+    fn key(&mut self, namespace: &str, name: &str, offset: usize) -> Result<(), TemplateError> {
+        let given = self.keys.given();
+        let (by_query, by_function) = (namespace != "partitionKeyFromLambda", namespace != "partitionKeyFromQuery");
+        match self.keys.get(name).filter(|_| by_query) {
+            Some(path) => {
+                let field = self.field_number(path.clone(), offset)?;
+                self.parts.push(Part::Value(field));
+            }
+            None if (by_query && given.by_query(name)) || (by_function && given.any) => {
+                self.parts.push(Part::Given(name.to_owned()));
+            }
+            None => return Err(undeclared(self.keys, namespace, name, offset)),
         }
         self.outline.push((offset, CHOSEN));
-        self.parts.push(Part::Given(name.to_owned()));
         Ok(())
     }
 
@@ -283,6 +284,31 @@ impl Reader<'_> {
             self.grain = self.grain.max(format.grain());
         }
     }
+}
+
+fn undeclared(keys: &PartitionKeys, namespace: &str, name: &str, offset: usize) -> TemplateError {
+    let declared = keys.get(name).is_some() || keys.given().by_query(name);
+    if namespace == "partitionKeyFromLambda" {
+        let error =
+            TemplateError::new(offset, format!("no `lambda` or `wasm` transform can give partition key `{name}`"));
+        return match declared {
+            true => error.hint(format!("this one comes from a query: `!{{partitionKeyFromQuery:{name}}}`")),
+            false => error.hint("add one to `transforms`"),
+        };
+    }
+    let known = keys.all_names();
+    let error = TemplateError::new(offset, format!("partition key `{name}` is not declared"));
+    let near = nearest(name, known.iter().copied());
+    error.hint(match (near, known.as_slice()) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, []) if keys.given().any => {
+            format!("what a `lambda` or `wasm` transform gives is `!{{partitionKey:{name}}}`")
+        }
+        (None, []) => {
+            format!("declare it: `partition_keys: {{ {name}: \".{name}\" }}`, or add a transform that gives it")
+        }
+        (None, known) => format!("declared are {}", known.join(", ")),
+    })
 }
 
 /// What lies between `from` and the closing brace, which does not count within `quote`s.
@@ -349,7 +375,7 @@ fn check_lengths(parts: &[Part], kind: Kind) -> Result<(), TemplateError> {
     let (mut all, mut folder, mut longest) = (0, 0, 0);
     for part in parts {
         match part {
-            Part::Value(_) if !values_count => {}
+            Part::Value(_) | Part::Given(_) if !values_count => {}
             Part::Literal(text) => {
                 all += text.len();
                 let mut pieces = text.split('/');

@@ -1,18 +1,104 @@
-//! `filter`.
+//! `filter`: keeps records for which a jq expression is true, as they are.
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use async_trait::async_trait;
+use jaq_core::ValT as _;
+use serde::{Deserialize, Deserializer};
 
-use super::{Transform, Wrong};
+use super::jaq::{self, Limits, Program, TIME_MAX, text_or_map};
+use super::{Answers, Transform, Transformed, Wrong};
+use crate::error::Fault;
+use crate::record::Batch;
+use crate::units::Interval;
 
-/// A jq program.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Options(pub String);
+const FAILED: &str = "Filter.Failed";
+
+/// A jq expression, alone or with its limit. A record goes on, byte for byte, if any output is true (neither false nor
+/// null); a field that is missing is null. Variables are those of [`super::jq::Options`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    pub expression: String,
+    /// For one record.
+    pub time_max: Interval,
+}
 
 impl Options {
     /// The transform.
     pub fn make(&self) -> Result<Arc<dyn Transform>, Wrong> {
-        Err(Wrong::new("", "not built yet"))
+        let program = Program::compile(&self.expression, "expression")?;
+        Ok(Arc::new(Filter { program, limits: Limits::of_time(self.time_max) }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "Options", deny_unknown_fields)]
+struct Written {
+    expression: String,
+    #[serde(default = "time_max")]
+    time_max: Interval,
+}
+
+fn time_max() -> Interval {
+    TIME_MAX
+}
+
+impl From<String> for Written {
+    fn from(expression: String) -> Written {
+        Written { expression, time_max: time_max() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Options {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Options, D::Error> {
+        let expected = "a jq expression, or a map of `expression`, `time_max`";
+        let Written { expression, time_max } = text_or_map(deserializer, expected)?;
+        Ok(Options { expression, time_max })
+    }
+}
+
+struct Filter {
+    program: Program,
+    limits: Limits,
+}
+
+impl Filter {
+    fn keeps(&self, batch: &Batch, row: usize) -> Result<bool, jaq::Failure> {
+        let mut kept = false;
+        self.program.run(batch, row, self.limits, |value| {
+            kept |= value.as_bool();
+            Ok(())
+        })?;
+        Ok(kept)
+    }
+}
+
+#[async_trait]
+impl Transform for Filter {
+    async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
+        let parts = jaq::over(&batch, |rows| {
+            let (mut kept, mut failed) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in rows {
+                match self.keeps(&batch, row) {
+                    Ok(true) => kept.push(row as u32),
+                    Ok(false) => {}
+                    Err(failure) => failed.push((row, failure)),
+                }
+            }
+            (kept, failed)
+        });
+        let (mut kept, mut answers) = (Vec::with_capacity(batch.len()), Answers::default());
+        for (part, failed) in parts {
+            kept.extend(part);
+            failed.into_iter().for_each(|(row, failure)| answers.fail(&batch, row, FAILED, failure.to_string()));
+        }
+        let rejected = answers.finish().rejected;
+        let dropped = (batch.len() - kept.len() - rejected.len()) as u64;
+        let batch = if kept.len() == batch.len() { batch } else { batch.select(&kept) };
+        Ok(Transformed { batch, rejected, dropped })
+    }
+
+    fn shown(&self) -> String {
+        "filter".into()
     }
 }

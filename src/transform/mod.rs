@@ -2,6 +2,7 @@
 
 mod answers;
 pub mod filter;
+mod jaq;
 pub mod jq;
 pub mod lambda;
 pub mod metadata_extraction;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::error::{Fault, Reason};
+use crate::naming::GivenKeys;
 use crate::record::Batch;
 
 pub use answers::Answers;
@@ -120,11 +122,12 @@ impl Options {
         }
     }
 
-    /// Names of partition keys that it gives records, as far as that is known without records.
-    pub fn partition_keys(&self) -> Vec<String> {
+    /// The partition keys that it gives records, as far as that is known without records.
+    pub fn given_keys(&self) -> GivenKeys {
         match self {
-            Options::MetadataExtraction(options) => options.names(),
-            _ => Vec::new(),
+            Options::MetadataExtraction(options) => options.given_keys(),
+            Options::Wasm(_) | Options::Lambda(_) => GivenKeys { any: true, ..GivenKeys::default() },
+            Options::Jq(_) | Options::Filter(_) => GivenKeys::default(),
         }
     }
 }

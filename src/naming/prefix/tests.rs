@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::naming::field::PartitionKeysOptions;
+use crate::naming::field::{GivenKeys, PartitionKeysOptions};
 use crate::naming::{DEFAULT_ERROR_PREFIX, DEFAULT_PREFIX, ObjectName, VALUE_BYTES_MAX, time_zone};
+use crate::record::BatchBuilder;
 
 /// 2026-11-20T23:30:00Z
 const ARRIVAL_MS: i64 = 1_795_217_400_000;
@@ -187,7 +188,11 @@ fn a_wrong_template_is_refused_with_its_place() {
         ("!{timestamp:}/", 0, "`!{timestamp:}` needs a pattern such as yyyy/MM/dd"),
         ("!{firehose:error-output-type}/", 0, "`!{firehose:error-output-type}` is only known in the error prefix"),
         ("!{partitionKeyFromQuery:id}/", 0, "partition key `id` is not declared"),
-        ("!{partitionKeyFromLambda:id}/", 0, "`!{partitionKeyFromLambda:id}`: there is no Lambda here"),
+        ("x/!{partitionKey:id}/", 2, "partition key `id` is not declared"),
+        ("x/!{partitionKeyFromLambda:id}/", 2, "no `lambda` or `wasm` transform can give partition key `id`"),
+        ("!{partitionKey:}/", 0, "a partition key needs a name"),
+        ("!{partitionKey}/", 0, "a partition key needs a name"),
+        ("x/!{partitionKey:id", 2, "the brace is not closed"),
         ("!{region}/", 0, "unknown expression `!{region}`"),
     ] {
         let error = refusal(text);
@@ -197,6 +202,98 @@ fn a_wrong_template_is_refused_with_its_place() {
     assert_eq!(refusal(&"a".repeat(81)).message, "81 bytes behind the last `/` of the prefix; at most 80 are allowed");
     let error = ErrorPrefix::parse("errors/{country}/", &TimeZone::UTC).unwrap_err();
     assert_eq!((error.offset, error.message.as_str()), (7, "`{country}`: fields cannot be used in the error prefix"));
+}
+
+fn with_given(given: GivenKeys) -> PartitionKeys {
+    let paths = PartitionKeysOptions::Query("{path: .a}".into());
+    PartitionKeys::new(&paths).unwrap().with_given(given)
+}
+
+fn queried(names: &[&str]) -> GivenKeys {
+    GivenKeys { queried: names.iter().map(|name| (*name).to_owned()).collect(), ..GivenKeys::default() }
+}
+
+#[test]
+fn a_prefix_names_only_keys_that_something_can_give() {
+    let any = GivenKeys { any: true, ..GivenKeys::default() };
+    let any_queried = GivenKeys { any_queried: true, ..GivenKeys::default() };
+    let both = queried(&["customer"]).and(any.clone());
+    for (given, template, fits) in [
+        (queried(&["customer"]), "!{partitionKeyFromQuery:customer}/!{partitionKey:customer}/", true),
+        (queried(&["customer"]), "!{partitionKeyFromQuery:path}/!{partitionKey:path}/", true),
+        (queried(&["customer"]), "!{partitionKeyFromLambda:customer}/", false),
+        (queried(&["customer"]), "!{partitionKey:other}/", false),
+        (queried(&["customer"]), "!{partitionKeyFromQuery:other}/", false),
+        (any_queried.clone(), "!{partitionKeyFromQuery:other}/!{partitionKey:other}/", true),
+        (any_queried, "!{partitionKeyFromLambda:other}/", false),
+        (any.clone(), "!{partitionKeyFromLambda:other}/!{partitionKey:other}/", true),
+        (any, "!{partitionKeyFromQuery:other}/", false),
+        (both, "!{partitionKeyFromQuery:customer}/!{partitionKeyFromLambda:customer}/", true),
+        (GivenKeys::default(), "!{partitionKey:path}/", true),
+        (GivenKeys::default(), "!{partitionKeyFromLambda:path}/", false),
+    ] {
+        let parsed = Prefix::parse(template, &TimeZone::UTC, &with_given(given.clone()));
+        assert_eq!(parsed.is_ok(), fits, "{template} of {given:?}");
+        assert!(parsed.is_ok_and(|prefix| prefix.is_per_record()) == fits, "{template} is of the record");
+    }
+}
+
+#[test]
+fn a_key_that_nothing_gives_is_told_what_there_is() {
+    for (given, template, hint) in [
+        (queried(&["customer"]), "!{partitionKey:custmer}/", "did you mean `customer`?"),
+        (queried(&["customer"]), "!{partitionKeyFromQuery:x}/", "declared are customer, path"),
+        (
+            queried(&["id"]),
+            "!{partitionKeyFromLambda:id}/",
+            "this one comes from a query: `!{partitionKeyFromQuery:id}`",
+        ),
+        (GivenKeys::default(), "!{partitionKeyFromLambda:id}/", "add one to `transforms`"),
+    ] {
+        let error = Prefix::parse(template, &TimeZone::UTC, &with_given(given)).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some(hint), "{template}");
+    }
+    let declare = "declare it: `partition_keys: { id: \".id\" }`, or add a transform that gives it";
+    assert_eq!(refusal("!{partitionKey:id}/").hint.as_deref(), Some(declare));
+    let any = PartitionKeys::default().with_given(GivenKeys { any: true, ..GivenKeys::default() });
+    let error = Prefix::parse("!{partitionKeyFromQuery:id}/", &TimeZone::UTC, &any).unwrap_err();
+    assert_eq!(error.hint.as_deref(), Some("what a `lambda` or `wasm` transform gives is `!{partitionKey:id}`"));
+}
+
+/// The name of a record with these partition keys, which some transform gave it.
+fn of_given(template: &str, keys: &[(&str, &str)]) -> Result<String, Reason> {
+    let any = PartitionKeys::default().with_given(GivenKeys { any: true, ..GivenKeys::default() });
+    let prefix = Prefix::parse(template, &TimeZone::UTC, &any).unwrap();
+    let mut builder = BatchBuilder::default();
+    builder.push(b"not json", 0);
+    let read = builder.finish();
+    let mut builder = BatchBuilder::default();
+    builder.push_from(&read, 0, read.payload(0), keys);
+    let batch = builder.finish();
+    let mut out = String::new();
+    prefix.partition(batch.payload(0), ARRIVAL_MS, batch.partition_keys(0), &mut Scratch::default(), &mut out)?;
+    Ok(prefix.resolve(&out, ARRIVAL_MS, &counting()))
+}
+
+#[test]
+fn a_key_that_a_transform_gives_is_a_folder_and_the_last_one_counts() {
+    let template = "c=!{partitionKey:c}/!{partitionKeyFromLambda:d}/{arrival:%Y}/";
+    assert_eq!(of_given(template, &[("c", "de"), ("d", "1"), ("c", "at")]).unwrap(), "c=at/1/2026/");
+    assert_eq!(of_given("!{partitionKey:c}/", &[("c", "../x=1")]).unwrap(), "%2E.%2Fx%3D1/");
+    assert_eq!(of_given("!{partitionKey:c}/", &[("c", &"x".repeat(9999))]).unwrap().len(), VALUE_BYTES_MAX + 1);
+    for (keys, message) in [
+        (&[][..], "prefix: no transform gave the partition key `c`"),
+        (&[("d", "1")][..], "prefix: no transform gave the partition key `c`"),
+        (&[("c", "de"), ("c", "")][..], "prefix: the partition key `c` is an empty text"),
+    ] {
+        let reason = of_given("!{partitionKey:c}/", keys).unwrap_err();
+        assert_eq!((reason.by, reason.code, reason.message.as_str()), (RejectedBy::Prefix, CODE, message));
+    }
+    let long = "x".repeat(VALUE_BYTES_MAX);
+    let template = "!{partitionKey:c}/".repeat(5);
+    let reason = of_given(&template, &[("c", &long)]).unwrap_err();
+    assert_eq!(reason.message, "prefix: 605 bytes are more than 512");
+    assert!(of_given(&template, &[("c", "short")]).is_ok(), "a template is as long as its values");
 }
 
 #[test]
@@ -225,6 +322,13 @@ fn one_scratch_serves_several_prefixes() {
 }
 
 proptest! {
+    #[test]
+    fn no_given_key_leaves_its_folder(value in "(.|[./\\\\_~%#\u{0}\n]){1,200}") {
+        let made = of_given("a/!{partitionKey:c}/", &[("c", &value)]).unwrap_or_else(|_| "a/none/".into());
+        prop_assert!(made.starts_with("a/") && made.ends_with('/') && made.matches('/').count() == 2, "{}", made);
+        prop_assert!(!made.contains("/../") && !made.contains("/./") && !made.contains(char::is_control), "{}", made);
+    }
+
     #[test]
     fn remembered_minutes_are_the_right_ones(times in proptest::collection::vec(any::<i32>(), 1..40), step in 1..100_000i64) {
         let prefix = prefix_in("Europe/Berlin", "{arrival:%Y-%m-%d_%H_%M_%z}/");

@@ -1,0 +1,160 @@
+//! What one record may cost: time, memory, depth. Beyond it the program is left, wherever it is.
+//!
+//! A jq program can run for ever within one output (`last(range(1e18))`), so looking at a clock between outputs is not
+//! enough. The interpreter asks us for its table of terms at every term that it runs, and works on our values only: both
+//! count here, and what is too much unwinds to [`within`], past every `try` of the program.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
+
+use crate::units::{Interval, Size};
+
+/// Deepest nesting of a value, as serde_json has it: recursion over values fits every stack.
+pub const DEPTH_MAX: u8 = 128;
+
+/// Bytes of stack for the interpreter, of the 2 MiB that threads have.
+const STACK_BYTES_MAX: usize = 1 << 20;
+
+/// Suspended calls at a time, of about half a kilobyte each.
+const CONTEXTS_MAX: u32 = 100_000;
+
+/// The clock is looked at once in so many steps.
+const STEPS_PER_LOOK: u32 = 1024;
+
+/// What a program may use for one record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    pub time_max: Interval,
+    /// All values that were ever made count: more than what is alive at a time.
+    pub memory_max: Size,
+}
+
+impl Limits {
+    /// So long, and no more memory than is sane.
+    pub fn of_time(time_max: Interval) -> Limits {
+        Limits { time_max, memory_max: Size::from_mib(256) }
+    }
+}
+
+/// Why a program was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    Time,
+    Memory,
+    Recursion,
+    Depth,
+    /// Not a limit: the interpreter panicked.
+    Panic,
+}
+
+struct Meter {
+    /// Whether there are limits now.
+    on: Cell<bool>,
+    steps: Cell<u32>,
+    deadline: Cell<Option<Instant>>,
+    bytes: Cell<u64>,
+    contexts: Cell<u32>,
+    stack_end: Cell<usize>,
+}
+
+thread_local! {
+    static METER: Meter = const {
+        Meter {
+            on: Cell::new(false),
+            steps: Cell::new(0),
+            deadline: Cell::new(None),
+            bytes: Cell::new(0),
+            contexts: Cell::new(0),
+            stack_end: Cell::new(0),
+        }
+    };
+}
+
+/// Runs `work` on this thread within limits. Values made by it must not be used after it.
+pub fn within<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Limit> {
+    METER.with(|meter| {
+        meter.steps.set(STEPS_PER_LOOK);
+        meter.deadline.set(Instant::now().checked_add(limits.time_max.duration()));
+        meter.bytes.set(limits.memory_max.bytes());
+        meter.contexts.set(0);
+        meter.stack_end.set(stack_here().saturating_sub(STACK_BYTES_MAX));
+        meter.on.set(true);
+    });
+    let done = catch_unwind(AssertUnwindSafe(work));
+    METER.with(|meter| meter.on.set(false));
+    done.map_err(|panic| panic.downcast_ref::<Limit>().copied().unwrap_or(Limit::Panic))
+}
+
+/// A step of work.
+pub fn step() {
+    METER.with(|meter| {
+        if !meter.on.get() {
+            return;
+        }
+        if stack_here() < meter.stack_end.get() {
+            stop(meter, Limit::Recursion);
+        }
+        let steps = meter.steps.get();
+        if steps > 0 {
+            return meter.steps.set(steps - 1);
+        }
+        meter.steps.set(STEPS_PER_LOOK);
+        if meter.deadline.get().is_some_and(|deadline| Instant::now() >= deadline) {
+            stop(meter, Limit::Time);
+        }
+    });
+}
+
+/// Bytes that a value is about to take.
+pub fn charge(bytes: usize) {
+    step();
+    METER.with(|meter| match meter.bytes.get().checked_sub(bytes as u64) {
+        Some(left) => meter.bytes.set(left),
+        None if meter.on.get() => stop(meter, Limit::Memory),
+        None => {}
+    });
+}
+
+/// Bytes that are left.
+pub fn bytes_left() -> usize {
+    METER.with(|meter| usize::try_from(meter.bytes.get()).unwrap_or(usize::MAX))
+}
+
+/// The depth of what holds values up to this deep.
+pub fn deeper(depth: u8) -> u8 {
+    if depth >= DEPTH_MAX {
+        METER.with(|meter| stop(meter, Limit::Depth));
+    }
+    depth + 1
+}
+
+/// A suspended call more.
+pub fn enter() {
+    METER.with(|meter| {
+        meter.contexts.set(meter.contexts.get() + 1);
+        if meter.contexts.get() > CONTEXTS_MAX && meter.on.get() {
+            stop(meter, Limit::Memory);
+        }
+    });
+}
+
+/// A suspended call less.
+pub fn leave() {
+    METER.with(|meter| meter.contexts.set(meter.contexts.get().saturating_sub(1)));
+}
+
+/// Unwinds without a word on standard error. What is dropped on the way is not limited any more.
+fn stop(meter: &Meter, limit: Limit) -> ! {
+    meter.on.set(false);
+    let limit: Box<dyn Any + Send> = Box::new(limit);
+    resume_unwind(limit)
+}
+
+/// About where the stack ends now; it grows down on all that we run on.
+#[inline(always)]
+fn stack_here() -> usize {
+    let here = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr()
+}
