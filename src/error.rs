@@ -11,6 +11,8 @@ pub enum Blame {
     Config,
     /// The place records come from: the pipeline tries again, with backoff, for ever.
     Source,
+    /// A service that a transform calls: the pipeline tries again, with backoff, for ever.
+    Transform,
     /// The place objects go to: a foreign object has our name, or the folder cannot be used; the pipeline stops. (What a
     /// sink does not take is tried again for ever, and is no fault.)
     Sink,
@@ -53,6 +55,11 @@ impl Fault {
         Fault { blame: Blame::Source, error: error.into() }
     }
 
+    /// A fault of a service that a transform calls.
+    pub fn transform(error: impl Into<anyhow::Error>) -> Fault {
+        Fault { blame: Blame::Transform, error: error.into() }
+    }
+
     /// A fault of the sink.
     pub fn sink(error: impl Into<anyhow::Error>) -> Fault {
         Fault { blame: Blame::Sink, error: error.into() }
@@ -65,7 +72,7 @@ impl Fault {
 
     /// Whether trying again later may go well.
     pub fn time_may_mend(&self) -> bool {
-        matches!(self.blame, Blame::Source | Blame::Space)
+        matches!(self.blame, Blame::Source | Blame::Transform | Blame::Space)
     }
 
     /// The same fault, with what was being done.
