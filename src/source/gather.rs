@@ -122,3 +122,117 @@ impl Reader for Gathering {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::error::Blame;
+    use crate::record::BatchBuilder;
+
+    /// Reads what a test sends: a number of records of ten bytes, or a fault. Its end is the end of the shard.
+    struct Sent {
+        given: mpsc::UnboundedReceiver<Result<u64, Fault>>,
+        position: u64,
+    }
+
+    #[async_trait]
+    impl Reader for Sent {
+        fn position(&self) -> Position {
+            self.position.into()
+        }
+
+        fn tail(&self) -> Position {
+            (self.position + self.given.len() as u64).into()
+        }
+
+        async fn next(&mut self) -> Result<Option<Read>, Fault> {
+            let Some(records) = self.given.recv().await.transpose()? else { return Ok(None) };
+            let mut batch = BatchBuilder::default();
+            (0..records).for_each(|n| batch.push(format!("{:010}", self.position + n).as_bytes(), 0));
+            self.position += records.max(1);
+            Ok(Some(Read { batch: batch.finish(), end: self.position.into() }))
+        }
+    }
+
+    type Sender = mpsc::UnboundedSender<Result<u64, Fault>>;
+
+    const INTERVAL: Duration = Duration::from_secs(60);
+
+    /// Ten records are enough, thirty at most.
+    fn gathering() -> (Sender, Box<dyn Reader>) {
+        let (sender, given) = mpsc::unbounded_channel();
+        let gather = Gather { size_bytes: 100, size_bytes_most: 300, interval: INTERVAL };
+        (sender, gather.reader(Box::new(Sent { given, position: 0 })))
+    }
+
+    /// How many records are handed on, and where they end.
+    async fn next(reader: &mut dyn Reader) -> (usize, Position) {
+        let read = reader.next().await.unwrap().unwrap();
+        assert_eq!(reader.position(), read.end);
+        let numbers = read.batch.payloads().map(|payload| str::from_utf8(payload).unwrap().parse::<u64>().unwrap());
+        assert!(numbers.collect::<Vec<_>>().windows(2).all(|two| two[0] + 1 == two[1]), "in order");
+        (read.batch.len(), read.end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn enough_is_handed_on_when_there_is_no_more_and_at_most_so_much() {
+        let (sender, mut reader) = gathering();
+        let began = Instant::now();
+        sender.send(Ok(4)).unwrap();
+        sender.send(Ok(5)).unwrap();
+        assert!(reader.next().now_or_never().is_none(), "nine are not enough");
+        assert_eq!(reader.position(), Position::from(0), "nothing has moved");
+        sender.send(Ok(3)).unwrap();
+        assert_eq!(next(&mut *reader).await, (12, 12.into()));
+        (0..8).for_each(|_| sender.send(Ok(8)).unwrap());
+        assert_eq!(next(&mut *reader).await, (32, 44.into()), "the read that makes it full is whole");
+        assert_eq!(next(&mut *reader).await, (32, 76.into()));
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody waited");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_record_waits_for_the_interval_at_most() {
+        let (sender, mut reader) = gathering();
+        let began = Instant::now();
+        sender.send(Ok(1)).unwrap();
+        assert!(reader.next().now_or_never().is_none());
+        tokio::time::advance(INTERVAL / 2).await;
+        sender.send(Ok(1)).unwrap();
+        assert!(reader.next().now_or_never().is_none(), "a read that was cancelled goes on");
+        assert_eq!(next(&mut *reader).await, (2, 2.into()));
+        assert_eq!(began.elapsed().as_secs(), INTERVAL.as_secs(), "from the first on, not from the second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_a_fault_and_a_gap_wait_for_nobody() {
+        let (sender, mut reader) = gathering();
+        let began = Instant::now();
+        sender.send(Ok(0)).unwrap();
+        assert_eq!(next(&mut *reader).await, (0, 1.into()), "a gap");
+        sender.send(Ok(2)).unwrap();
+        sender.send(Err(Fault::new(Blame::Source, "gone"))).unwrap();
+        assert_eq!(next(&mut *reader).await, (2, 3.into()), "what was good comes first");
+        assert_eq!(reader.next().await.unwrap_err().to_string(), "gone");
+        sender.send(Ok(2)).unwrap();
+        drop(sender);
+        assert_eq!(next(&mut *reader).await, (2, 5.into()));
+        for _ in 0..2 {
+            assert!(reader.next().await.unwrap().is_none(), "the end stays the end");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_without_bytes_are_handed_on_too() {
+        let (sender, given) = mpsc::unbounded_channel();
+        let gather = Gather { size_bytes: u64::MAX, size_bytes_most: u64::MAX, interval: INTERVAL };
+        let mut reader = gather.reader(Box::new(Sent { given, position: 0 }));
+        (0..3).for_each(|_| sender.send(Ok(RECORDS_MOST as u64 / 2)).unwrap());
+        let began = Instant::now();
+        assert_eq!(next(&mut *reader).await.0, RECORDS_MOST);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

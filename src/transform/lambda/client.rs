@@ -285,6 +285,10 @@ impl Failure {
     fn of_status(status: u16, error_type: Option<&str>, body: &[u8]) -> Failure {
         let body: Value = serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into());
         let field = |name: &str| body[name].as_str();
+        if let (500.., Some(function_error), None) = (status, field("errorType"), error_type) {
+            // AWS answers 200 and a header when a function fails; emulators do not.
+            return Failure::function(function_error, field("errorMessage").unwrap_or_default());
+        }
         // `ResourceNotFoundException:http://..` in the header, `ns#Code` in the body.
         let kind = error_type.or_else(|| field("__type")).or_else(|| field("Code")).unwrap_or_default();
         let kind = kind.split(':').next().unwrap_or_default();
@@ -382,6 +386,8 @@ mod tests {
             assert_eq!((failure.code, failure.may_pass()), (code, may_pass), "{status} {kind}");
             assert!(failure.is_unreachable(), "{status} {kind}: no record's fault");
         }
+        let emulated = failure(500, "", "{\"errorType\":\"KeyError\",\"errorMessage\":\"'id'\"}");
+        assert_eq!((emulated.code, emulated.is_unreachable()), ("Lambda.FunctionError", false), "as emulators have it");
         assert_eq!(failure(404, "A:http://x", "{\"Message\":\"no\\nf\"}").detail, "HTTP 404: A: no f");
         assert_eq!(failure(400, "", "{\"__type\":\"ns#B\"}").detail, "HTTP 400: B");
         assert_eq!(failure(503, "", "<html>").detail, "HTTP 503: <html>");
