@@ -44,10 +44,11 @@ class Function:
             self.run(command, FUNCTIONS, self.environment(None))
         else:
             self.run(self.emulator(), self.folder / "package", dict(os.environ))
+        await_that(self.listens, "the emulator listens")
+        if not os.environ.get("AWS_LAMBDA_RIE"):
             shim = Shim(self.port)
             for _ in range(self.runtimes):
                 self.run(self.runtime(), FUNCTIONS, self.environment(f"127.0.0.1:{shim.port}/.rt/{self.name}"))
-        await_that(self.listens, "the emulator listens")
         return self
 
     def emulator(self):
