@@ -187,13 +187,13 @@ impl Chunk {
             let (payload, arrival_ms) = (batch.payload(row as usize), batch.arrival_ms(row as usize));
             let keys = batch.partition_keys(row as usize);
             if let Err(reason) = recipe.prefix.partition(payload, arrival_ms, keys, &mut self.scratch, &mut partition) {
-                self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
+                self.reject(&Rejected::new(batch.share(row as usize), arrival_ms, reason))?;
                 continue;
             }
             if self.open.get(last).is_none_or(|open| *open.partition != *partition) {
                 if self.open.len() >= PREFIXES_MAX && !self.partitions.contains_key(&*partition) {
                     let reason = too_many_prefixes();
-                    self.reject(&Rejected { payload: batch.share(row as usize), arrival_ms, reason })?;
+                    self.reject(&Rejected::new(batch.share(row as usize), arrival_ms, reason))?;
                     continue;
                 }
                 last = self.object_of(&partition, arrival_ms);

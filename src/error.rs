@@ -11,7 +11,8 @@ pub enum Blame {
     Config,
     /// The place records come from: the pipeline tries again, with backoff, for ever.
     Source,
-    /// A transform that cannot work, for no record's reason: no memory for it, an `init` that says no. Tried again, for ever.
+    /// A transform that cannot work, for no record's reason: no memory for it, an `init` that says no, a service that is
+    /// not there. Tried again, for ever.
     Transform,
     /// The place objects go to: a foreign object has our name, or the folder cannot be used; the pipeline stops. (What a
     /// sink does not take is tried again for ever, and is no fault.)
@@ -53,6 +54,11 @@ impl Fault {
     /// A fault of the source.
     pub fn source(error: impl Into<anyhow::Error>) -> Fault {
         Fault { blame: Blame::Source, error: error.into() }
+    }
+
+    /// A fault of a service that a transform calls.
+    pub fn transform(error: impl Into<anyhow::Error>) -> Fault {
+        Fault { blame: Blame::Transform, error: error.into() }
     }
 
     /// A fault of the sink.

@@ -105,7 +105,11 @@ impl Metrics {
             dropped: family(of, "records_dropped", "Records a transform left out"),
             rejected: family(of, "records_rejected", "Records set aside in error objects"),
             cuts: family(of, "chunks_cut", "Chunks, by what ended them"),
-            transforms_failing: family(of, "transforms_failing", "1 while transforms set every record aside"),
+            transforms_failing: family(
+                of,
+                "transforms_failing",
+                "1 while transforms set every record aside, or cannot be had",
+            ),
             retries: family(of, "put_retries", "Attempts at the sink that failed"),
             blocked: family(of, "sink_blocked", "Objects that the sink does not take now"),
             positions: family(

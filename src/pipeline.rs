@@ -188,7 +188,7 @@ async fn fill_from(
     promises: &Promises,
     pause: &mut Pause,
 ) -> Result<(), Fault> {
-    let mut reader = way.source.open(shard, from.as_ref()).await?;
+    let mut reader = way.transforms.reader(way.source.open(shard, from.as_ref()).await?);
     let mut at = from.insert(reader.position()).clone();
     way.checkpoint.begin(shard, &at);
     way.progress.begin(shard, &at, &at);
@@ -224,14 +224,21 @@ async fn fill_chunk(
     chunk: &mut Chunk,
     bytes_max: u64,
 ) -> Result<(Cut, Option<Fault>), Fault> {
-    let mut read = first;
+    let (mut read, mut is_empty) = (first, true);
     loop {
         let end = read.end;
-        way.metrics.read(read.batch.len() as u64, read.batch.payload_bytes());
-        for batch in way.transforms.pieces(read.batch) {
-            let transformed = way.transforms.apply(batch).await?;
+        let (records, bytes) = (read.batch.len() as u64, read.batch.payload_bytes());
+        for (piece, batch) in way.transforms.pieces(read.batch).into_iter().enumerate() {
+            let transformed = match way.transforms.apply(batch).await {
+                Ok(transformed) => transformed,
+                // What was good goes out; the fault comes again behind it.
+                Err(fault) if !is_empty && piece == 0 && fault.time_may_mend() => return Ok((Cut::Fault, Some(fault))),
+                Err(fault) => return Err(fault),
+            };
             off_async(|| chunk.push(transformed, end.clone())).map_err(Fault::of_io)?;
         }
+        is_empty = false;
+        way.metrics.read(records, bytes);
         way.progress.update(shard, |positions| (positions.read, positions.tail) = (end, reader.tail()));
         if let Some(cut) = chunk.due() {
             return Ok((cut, None));

@@ -50,6 +50,23 @@ impl Batch {
         Batch { data, spans, arrival_ms, known: None }
     }
 
+    /// Batches of one shard one behind the other, in one buffer: a copy, unless it is one batch.
+    pub fn join(mut batches: Vec<Batch>) -> Batch {
+        match batches.len() {
+            0 => Batch::default(),
+            1 => batches.swap_remove(0),
+            _ => {
+                let bytes = batches.iter().map(Batch::payload_bytes).sum::<u64>();
+                let records = batches.iter().map(Batch::len).sum();
+                let mut joined = BatchBuilder::with_capacity(records, usize::try_from(bytes).unwrap_or(0));
+                for batch in &batches {
+                    (0..batch.len()).for_each(|row| joined.push_from(batch, row, batch.payload(row), &[]));
+                }
+                joined.finish()
+            }
+        }
+    }
+
     /// The batch in pieces of at most so many records, without a copy of their payloads.
     pub fn pieces(self, records_max: usize) -> Vec<Batch> {
         if self.len() <= records_max {
@@ -247,6 +264,38 @@ mod tests {
         assert_eq!((origin.topic, origin.partition, origin.offset), ("orders", 3, 42));
         assert_eq!(origin.headers.collect::<Vec<_>>(), [(&b"trace"[..], &b"ff"[..]), (b"", b"")]);
         assert_eq!((last.key(0), last.arrival_ms(0), last.payload(0)), (Some(&b"key"[..]), 2, &b"ein"[..]));
+    }
+
+    #[test]
+    fn joined_batches_keep_what_is_known_of_each_record() {
+        let mut plain = BatchBuilder::default();
+        plain.push(b"first", 1);
+        let plain = plain.finish();
+        let of_topic = |offset: u64| {
+            let mut batch = BatchBuilder::default();
+            batch.set_topic(&"orders".into(), 3);
+            let header = offset.to_string();
+            batch.push_known(b"x", 2, (Some(header.as_bytes()), offset), [(&b"at"[..], header.as_bytes())]);
+            batch.push_known(b"", 3, (None, offset + 1), []);
+            batch.finish()
+        };
+        let mut keyed = BatchBuilder::default();
+        keyed.push_from(&of_topic(7), 0, b"keyed", &[("country", "de")]);
+        let batches = vec![plain.clone(), of_topic(40).select(&[1, 0]), Batch::default(), keyed.finish()];
+
+        let joined = Batch::join(batches);
+        assert_eq!(joined.payloads().collect::<Vec<_>>(), [&b"first"[..], b"", b"x", b"keyed"]);
+        let times: Vec<i64> = (0..joined.len()).map(|row| joined.arrival_ms(row)).collect();
+        assert_eq!(times, [1, 3, 2, 2]);
+        let keys: Vec<_> = (0..joined.len()).map(|row| joined.key(row)).collect();
+        assert_eq!(keys, [None, None, Some(&b"40"[..]), Some(b"7")]);
+        let origins: Vec<_> = (1..joined.len()).map(|row| joined.origin(row).unwrap().offset).collect();
+        assert_eq!(origins, [41, 40, 7]);
+        assert_eq!(joined.origin(2).unwrap().headers.collect::<Vec<_>>(), [(&b"at"[..], &b"40"[..])]);
+        assert_eq!(joined.partition_keys(3).collect::<Vec<_>>(), [(&b"country"[..], &b"de"[..])]);
+
+        let alone = Batch::join(vec![plain.clone()]);
+        assert_eq!(alone.payload(0).as_ptr(), plain.payload(0).as_ptr(), "one batch is not copied");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //!  "attemptEndingTimestamp":1795217460000,"rawData":"aGVsbG8=","pipeline":"clickstream","shard":"7f3a9c"}
 //! ```
 //! The promise: `rawData` is the record, byte for byte. Records that the format refused carry `lastErrorCode` and
-//! `lastErrorMessage` instead, as Firehose's format conversion writes them. `pipeline` and `shard` are ours, so that a
-//! line that lost its file's name can be traced; readers of Firehose's lines ignore them.
+//! `lastErrorMessage` instead, as Firehose's format conversion writes them; those that a Lambda function was called with
+//! have its `lambdaARN` behind `rawData`. `pipeline` and `shard` are ours, so that a line that lost its file's name can be
+//! traced; readers of Firehose's lines ignore them.
 
 use crate::error::RejectedBy;
 use crate::position::Shard;
@@ -21,14 +22,14 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// Writes the lines of one shard's rejected records. Holds only constants: a line is written at once.
 #[derive(Debug, Clone)]
 pub struct Lines {
-    /// `","pipeline":"..","shard":".."}` and the line end.
+    /// `,"pipeline":"..","shard":".."}` and the line end.
     tail: Vec<u8>,
 }
 
 impl Lines {
     /// Lines for records of this shard, read by this pipeline.
     pub fn new(pipeline: &str, shard: &Shard) -> Lines {
-        let mut tail = b"\",\"pipeline\":".to_vec();
+        let mut tail = b",\"pipeline\":".to_vec();
         push_text(&mut tail, pipeline);
         tail.extend_from_slice(b",\"shard\":");
         push_text(&mut tail, shard.as_str());
@@ -44,7 +45,10 @@ impl Lines {
             RejectedBy::Format => (b",\"lastErrorCode\":", b",\"lastErrorMessage\":"),
             RejectedBy::Transform | RejectedBy::Prefix => (b",\"errorCode\":", b",\"errorMessage\":"),
         };
-        out.extend_from_slice(b"{\"attemptsMade\":1,\"arrivalTimestamp\":");
+        let attempts = rejected.invoked.as_ref().map_or(1, |invoked| invoked.attempts);
+        out.extend_from_slice(b"{\"attemptsMade\":");
+        out.extend_from_slice(attempts.to_string().as_bytes());
+        out.extend_from_slice(b",\"arrivalTimestamp\":");
         out.extend_from_slice(rejected.arrival_ms.to_string().as_bytes());
         out.extend_from_slice(code);
         push_text(out, rejected.reason.code);
@@ -54,6 +58,11 @@ impl Lines {
         out.extend_from_slice(now_ms.to_string().as_bytes());
         out.extend_from_slice(b",\"rawData\":\"");
         base64_simd::STANDARD.encode_append(&rejected.payload, out);
+        out.push(b'"');
+        if let Some(invoked) = &rejected.invoked {
+            out.extend_from_slice(b",\"lambdaARN\":");
+            push_text(out, &invoked.function);
+        }
         out.extend_from_slice(&self.tail);
     }
 }
@@ -75,15 +84,16 @@ mod tests {
 
     use super::*;
     use crate::error::Reason;
+    use crate::transform::Invoked;
 
     fn line(by: RejectedBy, payload: &[u8], message: &str) -> String {
-        let rejected = Rejected {
-            payload: payload.to_vec().into(),
-            arrival_ms: 1_795_217_400_000,
-            reason: Reason { by, code: "A.Code", message: message.into() },
-        };
+        let reason = Reason { by, code: "A.Code", message: message.into() };
+        line_of(&Rejected::new(payload.to_vec().into(), 1_795_217_400_000, reason))
+    }
+
+    fn line_of(rejected: &Rejected) -> String {
         let mut out = b"before\n".to_vec();
-        Lines::new("click", &Shard::new("7f").unwrap()).append(&rejected, 1_795_217_460_000, &mut out);
+        Lines::new("click", &Shard::new("7f").unwrap()).append(rejected, 1_795_217_460_000, &mut out);
         String::from_utf8(out).unwrap().strip_prefix("before\n").unwrap().to_string()
     }
 
@@ -96,6 +106,19 @@ mod tests {
         );
         let format = line(RejectedBy::Format, b"", "m");
         assert!(format.contains(",\"lastErrorCode\":\"A.Code\",\"lastErrorMessage\":\"m\","), "{format}");
+    }
+
+    #[test]
+    fn a_line_names_the_function_that_was_called_and_how_often() {
+        let reason = Reason { by: RejectedBy::Transform, code: "Lambda.FunctionError", message: "m".into() };
+        let invoked = Some(Invoked { attempts: 4, function: "arn:aws:lambda:r:0:function:f".into() });
+        let rejected = Rejected { invoked, ..Rejected::new(b"hello"[..].into(), 1_795_217_400_000, reason) };
+        assert_eq!(
+            line_of(&rejected),
+            "{\"attemptsMade\":4,\"arrivalTimestamp\":1795217400000,\"errorCode\":\"Lambda.FunctionError\",\"errorMessage\":\"m\",\
+             \"attemptEndingTimestamp\":1795217460000,\"rawData\":\"aGVsbG8=\",\"lambdaARN\":\"arn:aws:lambda:r:0:function:f\",\
+             \"pipeline\":\"click\",\"shard\":\"7f\"}\n"
+        );
     }
 
     #[test]

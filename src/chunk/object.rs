@@ -129,7 +129,7 @@ impl Small {
 fn rejected(batch: &Batch, refused: Vec<(u32, crate::error::Reason)>) -> Vec<Rejected> {
     let whole = |(row, reason): (u32, _)| {
         let row = row as usize;
-        Rejected { payload: batch.share(row), arrival_ms: batch.arrival_ms(row), reason }
+        Rejected::new(batch.share(row), batch.arrival_ms(row), reason)
     };
     refused.into_iter().map(whole).collect()
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::error::Fault;
 use crate::metrics::PipelineMetrics;
 use crate::record::Batch;
+use crate::source::Reader;
+use crate::source::gather::Gather;
 use crate::transform::{RECORDS_MAX, Transform, Transformed};
 
 /// The transforms of a pipeline, in their order.
@@ -13,6 +15,8 @@ pub struct Transforms {
     chain: RwLock<Arc<[Arc<dyn Transform>]>>,
     pipeline: String,
     metrics: PipelineMetrics,
+    /// As the first of them that is paid by the call wants it.
+    gather: Option<Gather>,
     /// Whether every record of the last batch was set aside.
     all_failed: AtomicBool,
 }
@@ -21,6 +25,7 @@ impl Transforms {
     /// These, of this pipeline.
     pub fn new(pipeline: &str, chain: Vec<Arc<dyn Transform>>, metrics: &PipelineMetrics) -> Transforms {
         Transforms {
+            gather: chain.iter().find_map(|transform| transform.gather()),
             chain: RwLock::new(chain.into()),
             pipeline: pipeline.to_owned(),
             metrics: metrics.clone(),
@@ -28,9 +33,18 @@ impl Transforms {
         }
     }
 
-    /// A batch in pieces as transforms take them.
+    /// The reader as they want it: one that gathers, if one of them is paid by the call.
+    pub fn reader(&self, reader: Box<dyn Reader>) -> Box<dyn Reader> {
+        match self.gather {
+            Some(gather) => gather.reader(reader),
+            None => reader,
+        }
+    }
+
+    /// A batch in pieces to be taken through one after the other; what was gathered stays together.
     pub fn pieces(&self, batch: Batch) -> Vec<Batch> {
-        batch.pieces(if self.chain().is_empty() { usize::MAX } else { RECORDS_MAX })
+        let as_it_is = self.gather.is_some() || self.chain().is_empty();
+        batch.pieces(if as_it_is { usize::MAX } else { RECORDS_MAX })
     }
 
     /// Takes a batch through all of them. May be cancelled: then its records are to be read again.
@@ -41,7 +55,8 @@ impl Transforms {
             if so_far.batch.is_empty() {
                 break;
             }
-            let mut next = transform.apply(so_far.batch).await?;
+            let next = apply_one(&**transform, so_far.batch).await;
+            let mut next = next.inspect_err(|_| self.wait())?;
             next.rejected.splice(0..0, so_far.rejected);
             next.dropped += so_far.dropped;
             so_far = next;
@@ -50,6 +65,12 @@ impl Transforms {
             self.judge(records, &so_far);
         }
         Ok(so_far)
+    }
+
+    /// A transform cannot be had: whoever reads the records again says so.
+    fn wait(&self) {
+        self.all_failed.store(true, Ordering::Relaxed);
+        self.metrics.transforms_failing.set(1);
     }
 
     /// Says so when transforms begin to set everything aside, and when that is over.
@@ -100,4 +121,20 @@ impl Transforms {
     fn chain(&self) -> Arc<[Arc<dyn Transform>]> {
         self.chain.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Takes a batch of any size through one of them.
+async fn apply_one(transform: &dyn Transform, batch: Batch) -> Result<Transformed, Fault> {
+    let records_max = if transform.gather().is_some() { usize::MAX } else { RECORDS_MAX };
+    if batch.len() <= records_max {
+        return transform.apply(batch).await;
+    }
+    let (mut all, mut batches) = (Transformed::default(), Vec::new());
+    for piece in batch.pieces(records_max) {
+        let next = transform.apply(piece).await?;
+        batches.push(next.batch);
+        all.rejected.extend(next.rejected);
+        all.dropped += next.dropped;
+    }
+    Ok(Transformed { batch: Batch::join(batches), ..all })
 }

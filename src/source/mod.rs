@@ -5,6 +5,7 @@
 
 pub mod demo;
 pub mod file;
+pub mod gather;
 
 use async_trait::async_trait;
 

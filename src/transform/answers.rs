@@ -3,7 +3,7 @@
 use crate::error::{Reason, RejectedBy};
 use crate::record::{Batch, BatchBuilder};
 
-use super::{Rejected, Transformed};
+use super::{Invoked, Rejected, Transformed};
 
 /// What became of records of one batch so far. Each record is answered once: with outputs, dropped, or rejected.
 #[derive(Debug, Default)]
@@ -32,13 +32,26 @@ impl Answers {
 
     /// Record `row` is set aside.
     pub fn reject(&mut self, batch: &Batch, row: usize, reason: Reason) {
-        let (payload, arrival_ms) = (batch.share(row), batch.arrival_ms(row));
-        self.rejected.push(Rejected { payload, arrival_ms, reason });
+        self.rejected.push(Rejected::new(batch.share(row), batch.arrival_ms(row), reason));
     }
 
     /// Record `row` is set aside by a transform.
     pub fn fail(&mut self, batch: &Batch, row: usize, code: &'static str, message: impl Into<String>) {
         self.reject(batch, row, Reason { by: RejectedBy::Transform, code, message: message.into() });
+    }
+
+    /// Record `row` is set aside after a function was called.
+    pub fn fail_after(
+        &mut self,
+        batch: &Batch,
+        row: usize,
+        invoked: &Invoked,
+        code: &'static str,
+        message: impl Into<String>,
+    ) {
+        let reason = Reason { by: RejectedBy::Transform, code, message: message.into() };
+        let rejected = Rejected::new(batch.share(row), batch.arrival_ms(row), reason);
+        self.rejected.push(Rejected { invoked: Some(invoked.clone()), ..rejected });
     }
 
     /// Payload bytes of outputs so far.

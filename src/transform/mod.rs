@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::error::{Fault, Reason};
 use crate::naming::GivenKeys;
 use crate::record::Batch;
+use crate::source::gather::Gather;
 
 pub use answers::Answers;
 
@@ -27,7 +28,7 @@ pub const RECORDS_MAX: usize = 4096;
 /// Changes records. Several shards may call it at once.
 #[async_trait]
 pub trait Transform: Send + Sync {
-    /// Takes a batch of at most [`RECORDS_MAX`] records, and gives what became of each, in order. Need not be
+    /// Takes a batch of at most [`RECORDS_MAX`] records (one that gathers: of any number), and gives what became of each, in order. Need not be
     /// deterministic. A record at fault is set aside with its reason; a fault is one that is nobody's record's, and the
     /// records are read again.
     ///
@@ -42,6 +43,11 @@ pub trait Transform: Send + Sync {
 
     /// The most memory that a part of it (an instance of a module) has had so far, if it has such.
     fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How records are to be gathered before they come to it; `None`: as they are read.
+    fn gather(&self) -> Option<Gather> {
         None
     }
 
@@ -66,6 +72,24 @@ pub struct Rejected {
     pub payload: Bytes,
     pub arrival_ms: i64,
     pub reason: Reason,
+    /// Of which calls this came, if a function was called.
+    pub invoked: Option<Invoked>,
+}
+
+/// The calls of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invoked {
+    /// How often it was called with the record.
+    pub attempts: u32,
+    /// Its ARN.
+    pub function: Arc<str>,
+}
+
+impl Rejected {
+    /// A record that no function was called for.
+    pub fn new(payload: Bytes, arrival_ms: i64, reason: Reason) -> Rejected {
+        Rejected { payload, arrival_ms, reason, invoked: None }
+    }
 }
 
 /// The choice of a transform and its options, as written: `jq: ..` or `wasm: {..}`.

@@ -71,7 +71,7 @@ impl Transform for Marker {
             if self.reject > 0 && id.is_multiple_of(self.reject) {
                 let message = format!("mark {}", self.mark);
                 let reason = Reason { by: RejectedBy::Transform, code: "Test.Rejected", message };
-                rejected.push(Rejected { payload: Bytes::copy_from_slice(payload), arrival_ms, reason });
+                rejected.push(Rejected::new(Bytes::copy_from_slice(payload), arrival_ms, reason));
             } else {
                 out.push(format!("{{\"id\":{id},\"mark\":{},\"p\":\"{}\"}}", self.mark, id % 3).as_bytes(), arrival_ms);
             }

@@ -10,6 +10,7 @@ mod file_source;
 mod folder;
 mod formats;
 mod fuzz_corpus;
+mod lambda;
 mod model;
 mod parquet;
 mod parquet_choices;

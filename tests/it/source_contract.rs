@@ -8,11 +8,13 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use hydrant::error::Fault;
 use hydrant::ground::Ground;
 use hydrant::position::{Position, Shard};
 use hydrant::record::BatchBuilder;
 use hydrant::source::demo::{self, DemoSource};
 use hydrant::source::file::{self, FileSource};
+use hydrant::source::gather::Gather;
 use hydrant::source::{Reader, Source};
 use hydrant::spool::{self, Append, Stream};
 use tempfile::TempDir;
@@ -281,6 +283,55 @@ impl Case for Spooled {
     async fn expected(&self) -> Vec<Vec<Vec<u8>>> {
         vec![self.records.clone()]
     }
+}
+
+/// Another case, read by readers that gather.
+struct Gathered<C> {
+    case: C,
+    gather: Gather,
+}
+
+struct GatheredSource {
+    source: Box<dyn Source>,
+    gather: Gather,
+}
+
+#[async_trait]
+impl<C: Case> Case for Gathered<C> {
+    async fn open(&self) -> Box<dyn Source> {
+        Box::new(GatheredSource { source: self.case.open().await, gather: self.gather })
+    }
+
+    async fn expected(&self) -> Vec<Vec<Vec<u8>>> {
+        self.case.expected().await
+    }
+}
+
+#[async_trait]
+impl Source for GatheredSource {
+    async fn next_shard(&self) -> Result<Option<Shard>, Fault> {
+        self.source.next_shard().await
+    }
+
+    async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
+        Ok(self.gather.reader(self.source.open(shard, from).await?))
+    }
+
+    async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
+        self.source.release(shard, upto).await
+    }
+}
+
+/// Several reads become one, and there are several of those; the interval is longer than any story.
+const GATHER: Gather =
+    Gather { size_bytes: 1 << 20, size_bytes_most: 1_500_000, interval: std::time::Duration::from_secs(3600) };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gathers_keeps_the_contract() {
+    keeps_the_contract(&Gathered { case: Spooled::fed().await, gather: GATHER }).await;
+    keeps_the_contract(&Gathered { case: Demo { dir: tempfile::tempdir().unwrap() }, gather: GATHER }).await;
+    let each_read = Gather { size_bytes: 1, size_bytes_most: 1, ..GATHER };
+    keeps_the_contract(&Gathered { case: Files::new(".log", <[u8]>::to_vec), gather: each_read }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! What stories share.
 
 pub mod daemon;
+pub mod lambda;
 pub mod s3;
 pub mod sink;

@@ -1,0 +1,409 @@
+//! Calls a function: one signed request, one answer of limited size, and what it means when there is none.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use ::object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
+use ::object_store::client::{HttpRequest, HttpRequestBody, StaticCredentialProvider};
+use ::object_store::{BackoffConfig, RetryConfig};
+use bytes::{Bytes, BytesMut};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::http::Request;
+use reqwest::redirect::Policy;
+use serde_json::Value;
+use std::sync::Arc;
+use url::Url;
+
+use super::super::Wrong;
+use super::options::{Checked, Options};
+use crate::cpu::off_async;
+use crate::sink::Text;
+
+/// Bytes of an answer at the most: what Lambda itself says when a function returns more.
+const REPLY_BYTES_MAX: usize = 6_291_556;
+/// Bytes of an error's body that are read.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Characters of what others say in our messages.
+const SAID_CHARS_MAX: usize = 300;
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection is given up when bytes of ours are not confirmed for so long, or probes of a silent one are not: so that a
+/// function that thinks for minutes is told from a network that is gone.
+const UNCONFIRMED_TIME_MAX: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+const PROBES_MAX: u32 = 3;
+
+/// The function's place in the API.
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+    endpoint: String,
+    signing: Option<Signing>,
+}
+
+struct Signing {
+    credentials: AwsCredentialProvider,
+    region: String,
+}
+
+/// Why a call came to nothing. Records that are set aside for it carry code and message, the log the detail.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: &'static str,
+    pub message: Cow<'static, str>,
+    pub detail: String,
+    pub hint: Option<&'static str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The function ran and failed: it is called again.
+    Function,
+    /// It cannot be had now: it is called again.
+    Unreachable,
+    /// It cannot be had until somebody has changed something.
+    Refused,
+    /// Nothing would be different the next time.
+    Final,
+}
+
+impl Client {
+    /// A client of this function. Reads the environment for credentials if none are given; opens no socket.
+    pub fn new(checked: &Checked, options: &Options) -> Result<Client, Wrong> {
+        // Another part of the process may have said so already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("hydrant/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .timeout(options.timeout.duration())
+            .connect_timeout(CONNECT_TIME_MAX)
+            .tcp_user_timeout(UNCONFIRMED_TIME_MAX)
+            .tcp_keepalive(PROBE_INTERVAL)
+            .tcp_keepalive_interval(PROBE_INTERVAL)
+            .tcp_keepalive_retries(PROBES_MAX)
+            .build()
+            .map_err(|error| Wrong::new("", format!("no client for https: {}", causes(&error))))?;
+        let mut url = checked.endpoint.clone();
+        let endpoint = url.as_str().trim_end_matches('/').to_owned();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["2015-03-31", "functions", &checked.function.in_path(), "invocations"]);
+        }
+        if let Some(qualifier) = &checked.qualifier {
+            url.query_pairs_mut().append_pair("Qualifier", qualifier);
+        }
+        let signing = match options.skip_signature {
+            true => None,
+            false => Some(Signing { credentials: credentials(options)?, region: checked.region.clone() }),
+        };
+        Ok(Client { http, url, endpoint, signing })
+    }
+
+    /// Where the API is served, for messages.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Calls the function once and waits for its answer. `body` makes the request's, as CPU work.
+    pub async fn invoke(&self, body: impl FnOnce() -> Vec<u8>) -> Result<Bytes, Failure> {
+        let credential = match &self.signing {
+            None => None,
+            Some(signing) => {
+                let credential = signing.credentials.get_credential().await.map_err(|error| {
+                    let detail = format!("no credentials: {}", causes(&error));
+                    let hint =
+                        "give `access_key_id` and `secret_access_key`, or `skip_signature: true` for an emulator";
+                    Failure::refused("Lambda.InvokeAccessDenied", ACCESS_DENIED, detail).hint(hint)
+                })?;
+                Some((credential, signing.region.as_str()))
+            }
+        };
+        let (headers, body) = off_async(|| self.sign(body().into(), credential))?;
+        let sent = self.http.post(self.url.clone()).headers(headers).body(body).send().await;
+        let mut answer = sent.map_err(|error| Failure::of_transport(&error))?;
+        let status = answer.status();
+        let header =
+            |name: &str| answer.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let (function_error, error_type) = (header("x-amz-function-error"), header("x-amzn-errortype"));
+        if !status.is_success() {
+            // Half an error is an error as well.
+            let body = read(&mut answer, ERROR_BYTES_MAX).await.ok().flatten().unwrap_or_default();
+            return Err(Failure::of_status(status.as_u16(), error_type.as_deref(), &body));
+        }
+        let body = read(&mut answer, REPLY_BYTES_MAX).await.map_err(|error| Failure::of_transport(&error))?;
+        let Some(body) = body else {
+            let message = format!("its answer has more than {REPLY_BYTES_MAX} bytes");
+            return Err(Failure::function("Function.ResponseSizeTooLarge", &message));
+        };
+        match function_error {
+            Some(_) => Err(Failure::of_function(&body)),
+            None => Ok(body),
+        }
+    }
+
+    fn sign(&self, body: Bytes, credential: Option<(Arc<AwsCredential>, &str)>) -> Result<(HeaderMap, Bytes), Failure> {
+        let request = Request::post(self.url.as_str())
+            .header(CONTENT_TYPE, "application/json")
+            .header("x-amz-invocation-type", "RequestResponse")
+            .body(HttpRequestBody::from(body.clone()));
+        let broken = |error: &dyn fmt::Display| {
+            Failure::refused(
+                "Lambda.InvokeAccessDenied",
+                ACCESS_DENIED,
+                format!("the request cannot be signed: {error}"),
+            )
+        };
+        let mut request: HttpRequest = request.map_err(|error| broken(&error))?;
+        if let Some((credential, region)) = credential {
+            // The signer takes for granted that they fit into headers.
+            let fits = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+            if !fits(&credential.key_id) || !credential.token.as_deref().is_none_or(fits) {
+                return Err(broken(&"the access key id or the session token is not of plain ASCII"));
+            }
+            let signer = AwsAuthorizer::new(&credential, "lambda", region);
+            signer.try_authorize(&mut request, None).map_err(|error| broken(&error))?;
+        }
+        Ok((request.into_parts().0.headers, body))
+    }
+}
+
+/// A body of at most so many bytes; `None`: it has more.
+async fn read(answer: &mut reqwest::Response, bytes_max: usize) -> Result<Option<Bytes>, reqwest::Error> {
+    if answer.content_length().is_some_and(|length| length > bytes_max as u64) {
+        return Ok(None);
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > bytes_max {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+/// The given credentials, or what object_store finds in the environment, the container or the instance.
+fn credentials(options: &Options) -> Result<AwsCredentialProvider, Wrong> {
+    if let (Some(Text(key_id)), Some(Text(secret_key))) = (&options.access_key_id, &options.secret_access_key) {
+        let token = options.session_token.as_ref().map(|Text(token)| token.clone());
+        let credential = AwsCredential { key_id: key_id.clone(), secret_key: secret_key.clone(), token };
+        return Ok(Arc::new(StaticCredentialProvider::new(credential)));
+    }
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+        },
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(10),
+    };
+    // A store that is never used: the chain of credentials is made with it, and cannot be had alone.
+    let store = AmazonS3Builder::from_env().with_bucket_name("credentials").with_retry(retry).build();
+    let store = store.map_err(|error| Wrong::new("", format!("no credentials: {}", causes(&error))))?;
+    Ok(store.credentials().clone())
+}
+
+const ACCESS_DENIED: &str = "Access was denied. Ensure that the access policy allows access to the Lambda function.";
+
+impl Failure {
+    fn new(
+        kind: Kind,
+        code: &'static str,
+        message: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Failure {
+        Failure { code, message: message.into(), detail: detail.into(), hint: None, kind }
+    }
+
+    fn refused(code: &'static str, message: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Failure {
+        Failure::new(Kind::Refused, code, message, detail)
+    }
+
+    fn hint(self, hint: &'static str) -> Failure {
+        Failure { hint: Some(hint), ..self }
+    }
+
+    /// Whether another call may go well soon.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.kind, Kind::Function | Kind::Unreachable)
+    }
+
+    /// Whether it is no record's fault, and not the function's either: it cannot be had.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self.kind, Kind::Unreachable | Kind::Refused)
+    }
+
+    /// The function ran and failed with this error.
+    pub fn function(error_type: &str, message: &str) -> Failure {
+        let detail = [error_type, message].map(said);
+        let detail = detail.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(": ");
+        let told = "The Lambda function was successfully invoked but it returned an error result.";
+        Failure::new(Kind::Function, "Lambda.FunctionError", told, detail)
+    }
+
+    /// The answer is not what a function for Firehose answers.
+    pub fn malformed(why: impl Into<String>) -> Failure {
+        let told = "There was an error parsing returned records from the Lambda function. Ensure that the returned \
+                    records follow the status model required by Amazon Data Firehose.";
+        Failure::new(Kind::Final, "Lambda.JsonProcessingException", told, format!("the answer: {}", why.into()))
+    }
+
+    /// A record does not fit into a request.
+    pub fn too_large() -> Failure {
+        let told = format!(
+            "The record does not fit into a request of at most {} bytes with its data in base64.",
+            super::request::REQUEST_BYTES_MAX
+        );
+        Failure::new(Kind::Final, "Lambda.RequestTooLarge", told, "a record does not fit into a request")
+    }
+
+    fn of_function(body: &[u8]) -> Failure {
+        let error: Value = serde_json::from_slice(body).unwrap_or_default();
+        let field = |name: &str| error[name].as_str().unwrap_or_default();
+        match (field("errorType"), field("errorMessage")) {
+            ("", "") => Failure::function("", &String::from_utf8_lossy(body)),
+            (error_type, message) => Failure::function(error_type, message),
+        }
+    }
+
+    fn of_transport(error: &reqwest::Error) -> Failure {
+        if error.is_timeout() && !error.is_connect() {
+            let told = "Amazon Data Firehose encountered Request did not complete before the request timeout \
+                        configuration error when invoking the Lambda function.";
+            return Failure::new(Kind::Function, "Lambda.FunctionRequestTimedOut", told, "no answer within `timeout`");
+        }
+        let what = if error.is_connect() { "no connection" } else { "the connection broke" };
+        let told = "The Lambda function could not be reached.";
+        let detail = format!("{what}: {}", causes(error));
+        let failure = Failure::new(Kind::Unreachable, "Lambda.TargetServerFailedToRespond", told, detail);
+        if error.is_connect() { failure.hint("is the endpoint right, and reachable from here?") } else { failure }
+    }
+
+    /// An answer of the API that is not the function's.
+    fn of_status(status: u16, error_type: Option<&str>, body: &[u8]) -> Failure {
+        let body: Value = serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into());
+        let field = |name: &str| body[name].as_str();
+        if let (500.., Some(function_error), None) = (status, field("errorType"), error_type) {
+            // AWS answers 200 and a header when a function fails; emulators do not.
+            return Failure::function(function_error, field("errorMessage").unwrap_or_default());
+        }
+        // `ResourceNotFoundException:http://..` in the header, `ns#Code` in the body.
+        let kind = error_type.or_else(|| field("__type")).or_else(|| field("Code")).unwrap_or_default();
+        let kind = kind.split(':').next().unwrap_or_default();
+        let kind = kind.rsplit('#').next().unwrap_or_default();
+        let message = field("Message").or_else(|| field("message")).or(body.as_str()).unwrap_or_default();
+        let mut detail = format!("HTTP {status}");
+        for part in [said(kind), said(message)].iter().filter(|part| !part.is_empty()) {
+            detail = format!("{detail}: {part}");
+        }
+        match (status, kind) {
+            (_, "TooManyRequestsException" | "EC2ThrottledException") | (429, _) => Failure::new(
+                Kind::Unreachable,
+                "Lambda.InvokeLimitExceeded",
+                "The Lambda concurrent execution limit is exceeded. Increase the concurrent execution limit.",
+                detail,
+            ),
+            (404, _) => Failure::refused(
+                "Lambda.ResourceNotFound",
+                "The specified Lambda function does not exist. Use a different function that does exist.",
+                detail,
+            )
+            .hint("is there such a function in this region, with this version or alias?"),
+            (401 | 403, _) => Failure::refused("Lambda.InvokeAccessDenied", ACCESS_DENIED, detail)
+                .hint("do the credentials allow lambda:InvokeFunction on it?"),
+            (_, "InvalidSubnetIDException") => {
+                Failure::refused("Lambda.InvalidSubnetIDException", message.to_owned(), detail)
+            }
+            (_, "InvalidSecurityGroupIDException") => {
+                Failure::refused("Lambda.InvalidSecurityGroupIDException", message.to_owned(), detail)
+            }
+            (_, "SubnetIPAddressLimitReachedException") => {
+                Failure::refused("Lambda.SubnetIPAddressLimitReachedException", message.to_owned(), detail)
+            }
+            (_, "ENILimitReachedException") => {
+                Failure::refused("Lambda.ENILimitReachedException", message.to_owned(), detail)
+            }
+            _ => Failure::new(
+                Kind::Unreachable,
+                "Lambda.InternalServerError",
+                "The Lambda service did not take the call.",
+                detail,
+            ),
+        }
+    }
+}
+
+/// What others said, short and on one line.
+fn said(text: &str) -> String {
+    let words: String = text.chars().take(SAID_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    words.trim().to_owned()
+}
+
+/// The innermost cause: the outer ones only say that a request failed, and to which url.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = std::iter::successors(Some(error), |error| error.source()).last();
+    said(&innermost.unwrap_or(error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(status: u16, error_type: &str, body: &str) -> Failure {
+        Failure::of_status(status, Some(error_type).filter(|kind| !kind.is_empty()), body.as_bytes())
+    }
+
+    #[test]
+    fn refusals_have_firehoses_names() {
+        for (status, kind, body, code, may_pass) in [
+            (
+                404,
+                "ResourceNotFoundException:http://internal/",
+                "{\"Message\":\"no f\"}",
+                "Lambda.ResourceNotFound",
+                false,
+            ),
+            (403, "AccessDeniedException", "{\"Message\":\"no\"}", "Lambda.InvokeAccessDenied", false),
+            (
+                403,
+                "",
+                "{\"message\":\"The security token included in the request is invalid.\"}",
+                "Lambda.InvokeAccessDenied",
+                false,
+            ),
+            (429, "TooManyRequestsException", "{\"Reason\":\"x\"}", "Lambda.InvokeLimitExceeded", true),
+            (429, "", "slow down", "Lambda.InvokeLimitExceeded", true),
+            (502, "EC2ThrottledException", "", "Lambda.InvokeLimitExceeded", true),
+            (502, "ENILimitReachedException", "{\"Message\":\"m\"}", "Lambda.ENILimitReachedException", false),
+            (500, "ServiceException", "", "Lambda.InternalServerError", true),
+            (503, "", "<html>", "Lambda.InternalServerError", true),
+            (400, "", "", "Lambda.InternalServerError", true),
+            (302, "", "", "Lambda.InternalServerError", true),
+        ] {
+            let failure = failure(status, kind, body);
+            assert_eq!((failure.code, failure.may_pass()), (code, may_pass), "{status} {kind}");
+            assert!(failure.is_unreachable(), "{status} {kind}: no record's fault");
+        }
+        let emulated = failure(500, "", "{\"errorType\":\"KeyError\",\"errorMessage\":\"'id'\"}");
+        assert_eq!((emulated.code, emulated.is_unreachable()), ("Lambda.FunctionError", false), "as emulators have it");
+        assert_eq!(failure(404, "A:http://x", "{\"Message\":\"no\\nf\"}").detail, "HTTP 404: A: no f");
+        assert_eq!(failure(400, "", "{\"__type\":\"ns#B\"}").detail, "HTTP 400: B");
+        assert_eq!(failure(503, "", "<html>").detail, "HTTP 503: <html>");
+    }
+
+    #[test]
+    fn what_a_function_says_of_itself_is_short() {
+        let detail = |body: &str| Failure::of_function(body.as_bytes()).detail;
+        assert_eq!(detail("{\"errorType\":\"KeyError\",\"errorMessage\":\"'id'\"}"), "KeyError: 'id'");
+        assert_eq!(detail("{\"errorMessage\":\"Task timed out\"}"), "Task timed out");
+        assert_eq!(detail("Task timed out"), "Task timed out");
+        assert!(detail(&"é".repeat(9999)).chars().count() <= SAID_CHARS_MAX);
+        let failure = Failure::function("a", "b");
+        assert!(
+            failure.may_pass() && !failure.is_unreachable(),
+            "it is called again, and then its records are set aside"
+        );
+    }
+}
