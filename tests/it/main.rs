@@ -14,6 +14,7 @@ mod model;
 mod parquet;
 mod parquet_choices;
 mod receive;
+mod redact;
 mod s3;
 mod schema;
 mod sim;
