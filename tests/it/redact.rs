@@ -138,7 +138,8 @@ fn known_key() -> impl Strategy<Value = (String, String)> {
 
 /// A text, and how it may be spelled.
 fn text() -> impl Strategy<Value = (String, String)> {
-    vec((any::<char>(), any::<u8>()), 0..30).prop_map(|chars| {
+    let special = prop::sample::select("\0\u{8}\u{c}\n\r\t\u{1f} \"\\/\u{7f}aé€😀".chars().collect::<Vec<_>>());
+    vec((prop_oneof![any::<char>(), special], any::<u8>()), 0..30).prop_map(|chars| {
         let mut spelled = String::new();
         for &(c, how) in &chars {
             let plain = serde_json::to_string(&c.to_string()).unwrap();
