@@ -4,6 +4,7 @@ pub mod check;
 pub mod log;
 pub mod run;
 pub mod schema;
+pub mod transform;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -34,6 +35,8 @@ pub enum Command {
     Check(check::Arguments),
     /// Print a schema that can be pasted into a pipeline
     Schema(schema::Arguments),
+    /// Write, build and test a transform in WebAssembly
+    Transform(transform::Arguments),
 }
 
 /// How a command ended.

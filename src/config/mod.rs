@@ -32,6 +32,8 @@ pub use plan::{FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
 pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
 
+use serde::de::DeserializeOwned;
+
 use crate::transform::wasm::Modules;
 use problem::Written;
 use tree::Tree;
@@ -76,6 +78,14 @@ pub fn load_text(name: &str, path: &str, text: &str, environment: &Environment) 
     let with = (environment, &Modules::default());
     let loaded = pipeline(name, written, with, &mut problems, &mut Problems::new());
     problems.or(loaded.map(|(spec, _)| spec))
+}
+
+/// Reads another YAML file, with the same care for what is wrong with it; `${NAME}` stands for itself. Blocks.
+pub fn file<T: DeserializeOwned>(path: &Path) -> Result<T, Problems> {
+    let mut problems = Problems::new();
+    let tree = files::read(path, &mut problems).and_then(|written| yaml::parse(written, &mut problems));
+    let value = tree.and_then(|mut tree| read::read(&mut tree, &Environment::of([]), &[], &mut problems).value);
+    problems.or(value)
 }
 
 fn pipeline(

@@ -38,6 +38,11 @@ pub trait Transform: Send + Sync {
         Ok(None)
     }
 
+    /// The most memory that a part of it (an instance of a module) has had so far, if it has such.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// What it is, in a few words for people: `wasm redact.wasm`, `jq`.
     fn shown(&self) -> String;
 }

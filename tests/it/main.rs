@@ -22,4 +22,5 @@ mod source_contract;
 mod spool;
 mod support;
 mod tidy;
+mod transform_cli;
 mod wrong_config;

@@ -1,0 +1,3 @@
+module my-transform
+
+go 1.24
