@@ -4,6 +4,7 @@ mod chunk;
 mod crash;
 mod daemon;
 mod daemon_start;
+mod examples;
 mod file_house;
 mod file_rotation;
 mod file_source;
