@@ -63,7 +63,8 @@ pub fn idle_cores() -> usize {
     cores().saturating_sub(BUSY.load(Ordering::Relaxed).max(1))
 }
 
-fn cores() -> usize {
+/// How many cores there are.
+pub fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
 }

@@ -24,4 +24,5 @@ mod spool;
 mod support;
 mod tidy;
 mod transform_cli;
+mod wasm_modules;
 mod wrong_config;

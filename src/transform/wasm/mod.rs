@@ -1,6 +1,12 @@
 //! `wasm`: a transform written by the user, as a WebAssembly component or core module.
 
+mod contract;
+mod limits;
+mod log;
 mod module;
+mod state;
+mod wasi;
+mod wrap;
 
 use std::sync::Arc;
 
@@ -8,7 +14,11 @@ use serde::Deserialize;
 
 use super::{Making, Transform, Wrong};
 
-pub use module::Modules;
+pub use limits::Limits;
+pub use log::{Level, Log};
+pub use module::{Exports, Hash, MODULE_BYTES_MAX, Module, Modules, Unfit};
+pub use state::State;
+pub use wasi::Wasi;
 
 /// Options, as written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,0 +1,231 @@
+//! What a guest says, as lines of hydrant's log: cut, escaped and thinned out, so that it can neither flood nor forge them.
+
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{ComponentType, Lift};
+
+/// Bytes of a line that are kept.
+pub const LINE_BYTES_MAX: usize = 8 << 10;
+
+/// Lines that a transform may write in each [`WINDOW`], whatever the number of its instances; others are counted.
+pub const LINES_MAX: u32 = 100;
+
+/// In which lines are counted.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Bytes that an instance wrote last to its standard error, kept for the reason of a trap.
+const TAIL_BYTES_MAX: usize = 500;
+
+/// How much a line matters, as `hydrant.wit` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+pub enum Level {
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+/// The log of one transform. Cheap to clone: all clones share one allowance of lines.
+#[derive(Debug, Clone)]
+pub struct Log(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pipeline: String,
+    module: String,
+    allowance: Mutex<Allowance>,
+}
+
+impl Log {
+    /// For a transform of this pipeline, which runs this module.
+    pub fn new(pipeline: &str, module: &str) -> Log {
+        let (pipeline, module) = (pipeline.to_owned(), module.to_owned());
+        Log(Arc::new(Shared { pipeline, module, allowance: Mutex::new(Allowance::new(Instant::now())) }))
+    }
+
+    /// Writes a line, unless there are too many.
+    pub fn line(&self, level: Level, line: &[u8]) {
+        let kept = cut(line);
+        self.kept_line(level, kept, line.len() - kept.len());
+    }
+
+    /// Writes what is kept of a line, and says how many bytes are not.
+    fn kept_line(&self, level: Level, kept: &[u8], more_bytes: usize) {
+        if !is_heard(level) {
+            return;
+        }
+        let allowed = self.0.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let Some(left_out) = allowed else { return };
+        self.0.tell_left_out(left_out);
+        self.0.tell(level, &shown(kept, more_bytes));
+    }
+}
+
+impl Shared {
+    fn tell(&self, level: Level, line: &str) {
+        let (pipeline, module) = (&self.pipeline, &self.module);
+        match level {
+            Level::Debug => tracing::debug!(pipeline, module, "{line}"),
+            Level::Info => tracing::info!(pipeline, module, "{line}"),
+            Level::Warn => tracing::warn!(pipeline, module, "{line}"),
+            Level::Error => tracing::error!(pipeline, module, "{line}"),
+        }
+    }
+
+    fn tell_left_out(&self, lines: u64) {
+        match lines {
+            0 => {}
+            1 => self.tell(Level::Warn, "1 line was left out here"),
+            _ => self.tell(Level::Warn, &format!("{lines} lines were left out here")),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let left_out = self.allowance.get_mut().unwrap_or_else(PoisonError::into_inner).left_out;
+        self.tell_left_out(left_out);
+    }
+}
+
+fn is_heard(level: Level) -> bool {
+    match level {
+        Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+        Level::Info => tracing::enabled!(tracing::Level::INFO),
+        Level::Warn => tracing::enabled!(tracing::Level::WARN),
+        Level::Error => tracing::enabled!(tracing::Level::ERROR),
+    }
+}
+
+/// Lines that may still be written.
+#[derive(Debug)]
+struct Allowance {
+    window: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Allowance {
+        Allowance { window: now, lines: 0, left_out: 0 }
+    }
+
+    /// Whether a line may be written now, and if so, how many were left out before it.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.window) >= WINDOW {
+            (self.window, self.lines) = (now, 0);
+        }
+        if self.lines == LINES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// As much of a line as is kept: it ends with a whole character.
+fn cut(line: &[u8]) -> &[u8] {
+    if line.len() <= LINE_BYTES_MAX {
+        return line;
+    }
+    let begins = |at: &usize| line.get(*at).is_some_and(|byte| byte & 0xc0 != 0x80);
+    let end = (LINE_BYTES_MAX - 3..=LINE_BYTES_MAX).rev().find(begins).unwrap_or(LINE_BYTES_MAX);
+    line.get(..end).unwrap_or(line)
+}
+
+/// A line as it may stand in a log: one line, without control characters.
+fn shown(kept: &[u8], more_bytes: usize) -> String {
+    let mut shown = String::with_capacity(kept.len());
+    for chunk in kept.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' => shown.push(c),
+                '\u{2028}' | '\u{2029}' => shown.extend(c.escape_unicode()),
+                c if c.is_control() => shown.extend(c.escape_default()),
+                c => shown.push(c),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            shown.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    if more_bytes > 0 {
+        let _ = write!(shown, "... ({more_bytes} bytes more)");
+    }
+    shown
+}
+
+/// Standard output or error of an instance, cut into lines of its log.
+#[derive(Debug)]
+pub struct Lines {
+    log: Log,
+    level: Level,
+    /// Of a line that has not ended, at most one byte more than is kept.
+    begun: Vec<u8>,
+    /// How long that line is by now.
+    begun_bytes: usize,
+    tail: Vec<u8>,
+}
+
+impl Lines {
+    /// Nothing written yet; lines will have this level.
+    pub fn new(log: &Log, level: Level) -> Lines {
+        Lines { log: log.clone(), level, begun: Vec::new(), begun_bytes: 0, tail: Vec::new() }
+    }
+
+    /// Writes on: a line is logged when it ends.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.remember(bytes);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let text = piece.strip_suffix(b"\n").unwrap_or(piece);
+            let room = (LINE_BYTES_MAX + 1).saturating_sub(self.begun.len()).min(text.len());
+            self.begun.extend_from_slice(&text[..room]);
+            self.begun_bytes += text.len();
+            if text.len() < piece.len() {
+                self.end_line();
+            }
+        }
+    }
+
+    /// The last bytes written, as text.
+    pub fn tail(&self) -> String {
+        let from = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
+        let tail = &self.tail[from..];
+        let whole = tail.iter().position(|byte| byte & 0xc0 != 0x80).unwrap_or(tail.len());
+        String::from_utf8_lossy(&tail[whole..]).trim_end().to_owned()
+    }
+
+    fn remember(&mut self, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES_MAX)..];
+        if self.tail.len() + last.len() > 4 * TAIL_BYTES_MAX {
+            self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES_MAX));
+        }
+        self.tail.extend_from_slice(last);
+    }
+
+    fn end_line(&mut self) {
+        let line = self.begun.strip_suffix(b"\r").unwrap_or(&self.begun);
+        if !line.is_empty() {
+            let kept = cut(line);
+            let more_bytes = self.begun_bytes.saturating_sub(kept.len());
+            self.log.kept_line(self.level, kept, if kept.len() < line.len() { more_bytes } else { 0 });
+        }
+        self.begun.clear();
+        self.begun_bytes = 0;
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.end_line();
+    }
+}
