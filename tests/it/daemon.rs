@@ -69,6 +69,7 @@ fn the_quickstart_delivers_every_record_once_however_often_it_runs() {
     let ending = quickstart.replace("demo: { rate: 20000 }", "demo: { rate: 0, records: 3000 }");
     assert_ne!(quickstart, ending, "the quickstart has another source now");
     home.write("pipelines/quickstart.yaml", ending);
+    home.write("transforms/redact/redact.wasm", include_bytes!("../../transforms/redact/redact.wasm"));
     let first = home.run("run --once pipelines/quickstart.yaml");
     assert_eq!(first.code, 0, "{first:?}");
     let objects = home.files("data/clickstream");
@@ -81,6 +82,9 @@ fn the_quickstart_delivers_every_record_once_however_often_it_runs() {
     for batch in batches(&home.path("data/clickstream")) {
         let column = batch.column_by_name("event_id").unwrap().as_string::<i32>();
         column.iter().for_each(|id| assert!(seen.insert(id.unwrap().to_owned()), "{id:?} is there twice"));
+        let users = batch.column_by_name("user_id").unwrap().as_string::<i32>();
+        let is_hash = |user: &str| user.len() == 32 && user.bytes().all(|digit| digit.is_ascii_hexdigit());
+        users.iter().for_each(|user| assert!(is_hash(user.unwrap()), "{user:?} is no hash"));
     }
     assert_eq!(seen.len(), 3000);
 }
