@@ -223,8 +223,8 @@ fn engine() -> Result<&'static Engine, Unfit> {
 /// Compiles, with low priority: pipelines that run come first.
 fn compile(engine: &Engine, component: &[u8]) -> Result<Component, Unfit> {
     if component.len() >= LARGE_BYTES {
-        let size = Size::from_bytes(component.len() as u64);
-        tracing::info!("a module of {size} is compiled, which takes some seconds");
+        let megabytes = component.len() / 1_000_000;
+        tracing::info!("a module of {megabytes} MB is compiled, which takes some seconds");
     }
     cpu::give_way(|| Component::new(engine, component))
         .map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))

@@ -89,15 +89,15 @@ fn define(to: &mut LinkerInstance<State>, import: &str, function: &str) -> Resul
         }
         _ => Ok(false),
     };
-    let defined = defined.and_then(|done| if done { Ok(()) } else { refuse(to, format!("{import}#{function}")) });
+    let defined = defined.and_then(|done| if done { Ok(()) } else { refuse(to, import, function) });
     defined.map_err(|error| Unfit::new(format!("imports `{import}` `{function}`, which cannot be linked: {error:#}")))
 }
 
 /// Defines a function that traps, and says what it is.
-fn refuse(to: &mut LinkerInstance<State>, full_name: String) -> Result<()> {
-    let (_, name) = full_name.split_at(full_name.find('#').map_or(0, |at| at + 1));
-    to.func_new(&name.to_owned(), move |_, _, _, _| {
-        bail!("hydrant grants a transform no `{full_name}`: it has a clock, randomness and a log")
+fn refuse(to: &mut LinkerInstance<State>, import: &str, function: &str) -> Result<()> {
+    let name = format!("{import}#{function}");
+    to.func_new(function, move |_, _, _, _| {
+        bail!("hydrant grants a transform no `{name}`: it has a clock, randomness and a log")
     })
 }
 
