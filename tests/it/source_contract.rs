@@ -324,7 +324,7 @@ impl Source for GatheredSource {
 
 /// Several reads become one, and there are several of those; the interval is longer than any story.
 const GATHER: Gather =
-    Gather { size_bytes: 1 << 20, size_bytes_most: 1_500_000, interval: std::time::Duration::from_secs(3600) };
+    Gather { size_bytes: 1 << 20, size_bytes_most: 1_300_000, interval: std::time::Duration::from_secs(3600) };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_gathers_keeps_the_contract() {

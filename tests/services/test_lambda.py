@@ -90,7 +90,8 @@ def test_a_function_of_firehose_moves_over_unchanged(hydrant, function, bucket, 
 
 
 def test_what_a_function_does_wrong_has_firehoses_names(hydrant, function, bucket, lake):
-    obey = function(runtimes=4).start()
+    # A call that was given up keeps its runtime: there is one for each.
+    obey = function(runtimes=8).start()
     options = {"retries": 1, "timeout": "1s"}
     daemon = hydrant({"clicks": pipeline(obey, bucket, **options)}).start()
     for number, (what, code) in enumerate(

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
@@ -12,13 +13,12 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::Request;
 use reqwest::redirect::Policy;
 use serde_json::Value;
-use std::sync::Arc;
 use url::Url;
 
-use super::super::Wrong;
 use super::options::{Checked, Options};
 use crate::cpu::off_async;
 use crate::sink::Text;
+use crate::transform::Wrong;
 
 /// Bytes of an answer at the most: what Lambda itself says when a function returns more.
 const REPLY_BYTES_MAX: usize = 6_291_556;

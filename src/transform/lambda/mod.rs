@@ -41,6 +41,7 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// A function, ready to be called.
 pub struct Lambda {
+    pipeline: String,
     name: String,
     arn: Arc<str>,
     client: Client,
@@ -60,6 +61,7 @@ impl Options {
         let checked = self.check(making.pipeline)?;
         let size_bytes = self.buffer.size.bytes();
         Ok(Arc::new(Lambda {
+            pipeline: making.pipeline.to_owned(),
             name: checked.function.name.clone(),
             arn: checked.arn.as_str().into(),
             client: Client::new(&checked, self)?,
@@ -164,8 +166,10 @@ impl Lambda {
 
     fn say(&self, failure: &Failure, rows: &Range<usize>, attempts: u32) {
         if (self.failures.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
-            let (function, records, code, error) = (&self.name, rows.len(), failure.code, &failure.detail);
+            let (pipeline, function, records) = (&self.pipeline, &self.name, rows.len());
+            let (code, error) = (failure.code, &failure.detail);
             tracing::warn!(
+                pipeline,
                 function,
                 attempts,
                 records,

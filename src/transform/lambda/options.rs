@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::super::Wrong;
 use super::function::{Function, Home, check_qualifier, endpoint_of, partition_of};
 use crate::sink::Text;
+use crate::transform::Wrong;
 use crate::units::{Interval, Size};
 
 /// Options, as written.

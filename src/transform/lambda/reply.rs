@@ -43,6 +43,9 @@ const NULL_DATA: &str = "The data field cannot be null when the SourceType is Di
                          processing result is Ok. The value field cannot be null when the SourceType is MSKAsSource and \
                          processing result is Ok.";
 
+/// What AWS's own emulator answers in place of an error when a function takes too long.
+const TIMED_OUT: &[u8] = b"Task timed out after";
+
 /// Code and message of a record that is set aside.
 #[derive(Clone)]
 struct Wrong(&'static str, Cow<'static, str>);
@@ -103,7 +106,10 @@ pub fn settle(
     invoked: &Invoked,
     answers: &mut Answers,
 ) -> Result<(), Failure> {
-    let reply: Reply = serde_json::from_slice(reply).map_err(|error| Failure::malformed(error.to_string()))?;
+    let reply: Reply = serde_json::from_slice(reply).map_err(|error| match reply.starts_with(TIMED_OUT) {
+        true => Failure::function("", &String::from_utf8_lossy(reply)),
+        false => Failure::malformed(error.to_string()),
+    })?;
     let Some(entries) = reply.records else {
         return Err(match (reply.error_type, reply.error_message) {
             (None, None) => Failure::malformed("it has no `records`"),
@@ -346,6 +352,11 @@ mod tests {
         let emulated = json!({ "errorMessage": "boom", "errorType": "KeyError", "stackTrace": [] }).to_string();
         let failure = settled(|_| emulated.clone()).unwrap_err();
         assert_eq!((failure.code, failure.detail.as_str()), ("Lambda.FunctionError", "KeyError: boom"));
+        let failure = settled(|_| "Task timed out after 3.00 seconds".to_owned()).unwrap_err();
+        assert_eq!(
+            (failure.code, failure.detail.as_str()),
+            ("Lambda.FunctionError", "Task timed out after 3.00 seconds")
+        );
         let nothing = settled(|_| "{\"records\":[]}".to_owned()).unwrap();
         let (payloads, rejected) = shown(&nothing);
         assert_eq!((payloads.len(), rejected.len()), (0, 3), "an empty list lacks all");
