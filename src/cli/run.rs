@@ -70,6 +70,13 @@ pub fn run(arguments: Arguments) -> Exit {
     let flags = Flags { config, state, listen, admin, memory, anonymous, once, log, log_level };
     let settings_file = flags.config.clone();
     let settings = config::settings(flags, &environment);
+    // Modules are compiled while pipelines are loaded, which a log tells.
+    if let Ok((settings, _)) = &settings
+        && let Err(why) = log::start(&settings.log, &environment)
+    {
+        complain(why);
+        return Exit::Usage;
+    }
     let cache = settings.as_ref().ok().map(|(settings, _)| settings.state.join("modules"));
     let loaded = config::load(&paths, settings_file.as_deref(), &environment, &Modules::new(cache));
     let ((settings, mut warnings), loaded) = match (settings, loaded) {
@@ -82,10 +89,6 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Config;
         }
     };
-    if let Err(why) = log::start(&settings.log, &environment) {
-        complain(why);
-        return Exit::Usage;
-    }
     warnings.extend(loaded.warnings);
     if !warnings.is_empty() {
         complain(warnings);

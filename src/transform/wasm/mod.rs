@@ -29,7 +29,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::{Answers, Making, Transform, Transformed, Wrong};
-use crate::cpu::{cores, off_async, spread};
+use crate::cpu::{cores, give_way, off_async, spread};
 use crate::error::{Blame, Fault};
 use crate::record::Batch;
 use crate::units::{Interval, Size};
@@ -283,7 +283,8 @@ impl Transform for Wasm {
             }
             Ok(Some(Arc::new(Wasm::new(self.source.clone(), &bytes)?)))
         };
-        renew().map_err(|Wrong { key, message, hint, .. }| {
+        // Pipelines that run come first.
+        give_way(renew).map_err(|Wrong { key, message, hint, .. }| {
             let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
             Fault::new(Blame::Config, format!("{key}: {message}{hint}"))
         })

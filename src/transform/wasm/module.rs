@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store};
 
-use crate::cpu;
 use crate::units::Size;
 
 use super::cache::Cache;
@@ -220,14 +219,13 @@ fn engine() -> Result<&'static Engine, Unfit> {
     made.as_ref().map_err(|error| Unfit::new(format!("cannot run here: {error}")))
 }
 
-/// Compiles, with low priority: pipelines that run come first.
+/// Compiles. Somebody waits for it, unless the caller gives way to others.
 fn compile(engine: &Engine, component: &[u8]) -> Result<Component, Unfit> {
     if component.len() >= LARGE_BYTES {
         let megabytes = component.len() / 1_000_000;
         tracing::info!("a module of {megabytes} MB is compiled, which takes some seconds");
     }
-    cpu::give_way(|| Component::new(engine, component))
-        .map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
+    Component::new(engine, component).map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
 }
 
 fn link(engine: &Engine, component: &Component, hash: Hash) -> Result<Loaded, Unfit> {
