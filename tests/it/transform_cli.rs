@@ -143,13 +143,13 @@ fn a_test_shows_what_became_of_each_record_and_blesses_and_compares_it() {
 #[test]
 fn a_module_alone_is_tested_with_records_and_config_of_the_command_line() {
     let home = home();
-    home.write("mine.txt", "trap here\r\nfine\n");
+    home.write("mine.txt", "trap here\r\nwell\n");
     let done = ended(&home, "transform test sorter/sorter.wasm --records mine.txt");
     assert_eq!(done.0, 0, "{}", done.2);
     let mut lines = done.1.lines();
     let trapped = lines.next().unwrap();
     assert!(trapped.starts_with("1 failed  Wasm.Trap: "), "{trapped}");
-    assert_eq!(lines.next(), Some("2 ok      fine"));
+    assert_eq!(lines.next(), Some("2 ok      well"));
     assert!(done.1.contains("2 records: 1 out, 0 dropped, 1 failed"));
     let refused = ended(&home, "transform test sorter --config \"nothing\"");
     assert_eq!((refused.0, refused.1.as_str()), (1, ""));
