@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hydrant::transform::wasm::{Exports, Limits, Log, MODULE_BYTES_MAX, Module, Modules, State, Unfit};
-use wasmtime::component::Val;
 use wasmtime::Store;
+use wasmtime::component::Val;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
