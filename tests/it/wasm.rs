@@ -10,7 +10,6 @@ use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Transform, Transformed, Wrong};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -202,6 +201,10 @@ fn what_cannot_run_is_refused_with_the_option_at_fault() {
     let folder = Folder::new();
     fs::create_dir(folder.folder.path().join("sub")).unwrap();
     fs::File::create(folder.folder.path().join("large.wasm")).unwrap().set_len(200 << 20).unwrap();
+    let pages = ("(memory (export \"memory\") 1)", "(memory (export \"memory\") 100)");
+    folder.put("large_memory.wasm", &compiled(&ACTS.replace(pages.0, pages.1)));
+    let start = "(start $grow_for_ever) (func (export \"init\")";
+    folder.put("start.wasm", &compiled(&ACTS.replace("(func (export \"init\")", start)));
     let acts =
         |config: &str| json!({ "module": "acts.wasm", "config": config, "time_max": "50ms", "memory_max": "1 MiB" });
     for (options, key, message) in [
@@ -398,30 +401,4 @@ fn a_module_that_loops_holds_up_its_own_pipeline_only() {
     assert_eq!(daemon.healthz().0, 200);
     assert_eq!(daemon.positions("loops")[1], 0.0, "it loops still");
     daemon.kill();
-}
-
-#[test]
-fn a_machine_without_memory_for_an_instance_keeps_records_waiting_and_sets_none_aside() {
-    let home = Home::new();
-    home.write("acts.wasm", compiled(ACTS));
-    let text = pipeline("http: { stream: s }", LINES, SOON, "url: ./out, prefix: \"rows/\"");
-    home.write("x.yaml", with_wasm(text, "module: acts.wasm"));
-    let daemon = home.start("x.yaml");
-    daemon.put_lines("s", &["a"]);
-    daemon.delivers("x", 1);
-    let pages = fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
-    let bytes: u64 = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
-    // An instance wants 4 GiB of addresses; the first is lost to the trap.
-    let pid = Pid::from_raw(daemon.pid() as i32);
-    let before = prlimit(pid, Resource::As, Rlimit { current: Some(bytes + (1 << 30)), maximum: None }).unwrap();
-    daemon.put_lines("s", &["!t", "b"]);
-    let said = daemon.hears("a transform cannot work: trying again", |_| true);
-    let error = said["error"].as_str().unwrap();
-    assert!(error.starts_with("wasm acts.wasm: no instance of the module can be made here: "), "{error}");
-    assert_eq!(daemon.positions("x")[1], 1.0, "nothing goes on");
-    prlimit(pid, Resource::As, before).unwrap();
-    daemon.delivers("x", 3);
-    daemon.stop();
-    assert_eq!(delivered(&home, "out/rows"), ["a", "b"]);
-    assert_eq!(delivered(&home, "out/errors").len(), 1);
 }
