@@ -8,8 +8,8 @@
 //! choose among the prefixes that the template allows. It cannot leave them, make a name that a store refuses, or make
 //! one that reads as another pipeline's object. That rests on four rules:
 //!
-//! - a record's value is encoded into a small alphabet without `/` and control characters and has at most
-//!   [`VALUE_BYTES_MAX`] bytes;
+//! - a record's value, or a partition key that a transform gave it, is encoded into a small alphabet without `/` and
+//!   control characters and has at most [`VALUE_BYTES_MAX`] bytes;
 //! - the file name, behind the last `/`, holds nothing that a record chose;
 //! - no folder may look like an object's file name ([`is_file_name`]);
 //! - the shard's id in the file name is unique for ever.

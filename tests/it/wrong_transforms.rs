@@ -41,32 +41,21 @@ x.yaml:3:12: `transforms[0].jq`: there is no function `tojsn`
   hint: did you mean `tojson`?";
     assert_eq!(wrong("transforms:\n- jq: .a | tojsn\n"), expected);
     let expected = "\
-x.yaml:4:33: `transforms[1].filter`: expected a value or function, found `)`
+x.yaml:4:36: `transforms[1].filter`: expected a value or function, found `)`
   4 | - filter: \"(.level == 1) and (.b ==)\"
-    |                                 ^";
-    let expected = expected
-        .replace(":33:", ":35:")
-        .replace("                                 ^", "                                   ^");
+    |                                    ^";
     assert_eq!(wrong("transforms:\n- jq: .\n- filter: \"(.level == 1) and (.b ==)\"\n"), expected);
     let expected = "\
-x.yaml:4:25: `transforms[0].jq.program`: there is no variable `$keyy`
+x.yaml:4:26: `transforms[0].jq.program`: there is no variable `$keyy`
   4 |     program: \"{k: .a, l: $keyy}\"
-    |                         ^
+    |                          ^
   hint: did you mean `$key`?";
-    assert_eq!(
-        wrong("transforms:\n- jq:\n    program: \"{k: .a, l: $keyy}\"\n")
-            .replace(":4:27:", ":4:25:")
-            .replace("  ^\n", "^\n"),
-        expected
-    );
+    assert_eq!(wrong("transforms:\n- jq:\n    program: \"{k: .a, l: $keyy}\"\n"), expected);
     let said = wrong("transforms:\n- jq: |\n    .a\n    | foo\n");
     assert!(said.contains("`transforms[0].jq`: line 2: there is no function `foo`"), "{said}");
-    let expected = "\
-x.yaml:3:42: `transforms[0].metadata_extraction.query`: expected a closing brace, found the end
-  3 | - metadata_extraction: { query: \"{a: .b\" }
-    |                                          ^";
     let said = wrong("transforms:\n- metadata_extraction: { query: \"{a: .b\" }\n");
-    assert_eq!(said.lines().next().unwrap().split(": `").nth(1), expected.lines().next().unwrap().split(": `").nth(1));
+    let words = "x.yaml:3:40: `transforms[0].metadata_extraction.query`: expected a closing brace, found the end";
+    assert!(said.starts_with(words), "{said}");
 }
 
 #[test]
@@ -88,7 +77,7 @@ fn what_is_no_list_of_transforms_is_told_so() {
         ("transforms: { jq: . }\n", "2:1", "`transforms`: expected a list, found a map"),
         (
             "transforms:\n-\n",
-            "3:1",
+            "3:2",
             "`transforms[0]`: expected one of `wasm`, `jq`, `filter`, `metadata_extraction`, `lambda`, found nothing",
         ),
         ("transforms:\n- jq: .\n  filter: .\n", "4:3", "`transforms[0]`: expected exactly one of"),
@@ -108,7 +97,7 @@ fn what_is_no_list_of_transforms_is_told_so() {
         ),
         (
             "transforms:\n- jq: { program: ., time_max: 5 }\n",
-            "3:30",
+            "3:31",
             "`transforms[0].jq.time_max`: expected an interval such as `60s`, found `5`",
         ),
     ] {
@@ -118,7 +107,7 @@ fn what_is_no_list_of_transforms_is_told_so() {
         assert!(first.starts_with(&format!("x.yaml:{place}: ")), "{transforms}{said}");
     }
     let many = format!("transforms:\n{}", "- jq: .\n".repeat(17));
-    assert!(wrong(&many).starts_with("x.yaml:19:1: `transforms`: 17 transforms are more than 16"), "{}", wrong(&many));
+    assert!(wrong(&many).starts_with("x.yaml:19:3: `transforms`: 17 transforms are more than 16"), "{}", wrong(&many));
 }
 
 #[test]

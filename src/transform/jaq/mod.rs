@@ -7,6 +7,7 @@
 //! Numbers that a program does not touch keep their text (`1.10`, `12345678901234567890`). Whole numbers are exact at any
 //! size; all others are calculated with as 64-bit floats. Objects keep the order of their keys.
 
+mod arithmetic;
 mod compile;
 mod json;
 mod meter;

@@ -218,8 +218,8 @@ fn recursion_ends_before_the_stack_does() {
         "def f: try f catch f; f",
         "def f: first(f); f",
         "def f: path(f); f",
-        "def f: [[1]] | sort_by(f); f",
-        "def f: .[0] |= f; f",
+        "def f: [[2], [1]] | sort_by(f); f",
+        "def f: .a |= f; null | f",
         "def f: reduce .[] as $x (0; [1] | f); f",
     ] {
         let why = run(program, "[1]").unwrap_err();

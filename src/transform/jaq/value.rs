@@ -4,13 +4,10 @@
 //! brackets overflows the stack, and either ends the process.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
-use std::ops::{Add, Div, Mul, Neg, Rem, Sub};
 use std::rc::Rc;
 
-use jaq_core::ops::Math;
 use jaq_core::path::Opt;
 use jaq_core::val::Range;
 use jaq_core::{Exn, ValR, ValX};
@@ -20,10 +17,7 @@ use super::json;
 use super::meter;
 
 /// What a value costs in what holds it, in bytes.
-const SLOT_BYTES: usize = 32;
-
-/// Longest product of whole numbers, in bits.
-const NUMBER_BITS_MAX: u64 = 8192;
+pub(super) const SLOT_BYTES: usize = 32;
 
 /// Bytes of a value in an error's message.
 const SHOWN_BYTES_MAX: usize = 60;
@@ -45,7 +39,7 @@ pub enum Value {
 #[derive(Debug, Clone)]
 pub struct Nest<T> {
     pub of: T,
-    depth: u8,
+    pub(super) depth: u8,
 }
 
 /// An array of these.
@@ -81,14 +75,15 @@ impl Counted for Map<Rc<String>, Value> {
 
 impl<T: Counted> Nest<T> {
     /// It alone, to change: a copy if others hold it too.
-    fn alone(this: &mut Rc<Nest<T>>) -> &mut Nest<T> {
+    pub(super) fn alone(this: &mut Rc<Nest<T>>) -> &mut Nest<T> {
         if Rc::get_mut(this).is_none() {
             meter::charge(this.of.slots() * SLOT_BYTES);
         }
         Rc::make_mut(this)
     }
 
-    fn take(this: Rc<Nest<T>>) -> T {
+    /// What is in it; a copy if others hold it too.
+    pub(super) fn take(this: Rc<Nest<T>>) -> T {
         Rc::try_unwrap(this).map(|nest| nest.of).unwrap_or_else(|shared| {
             meter::charge(shared.of.slots() * SLOT_BYTES);
             shared.of.clone()
@@ -97,7 +92,7 @@ impl<T: Counted> Nest<T> {
 }
 
 impl Value {
-    fn depth(&self) -> u8 {
+    pub(super) fn depth(&self) -> u8 {
         match self {
             Value::Arr(array) => array.depth,
             Value::Obj(object) => object.depth,
@@ -446,147 +441,6 @@ impl FromIterator<Value> for Value {
             items.push(value);
         }
         array(items)
-    }
-}
-
-impl Add for Value {
-    type Output = ValR<Value>;
-
-    fn add(self, other: Value) -> ValR<Value> {
-        meter::step();
-        match (self, other) {
-            (Value::Null, other) | (other, Value::Null) => Ok(other),
-            (Value::Num(a), Value::Num(b)) => Ok(Value::Num(a + b)),
-            (Value::Str(mut a), Value::Str(b)) => {
-                let copied = if Rc::get_mut(&mut a).is_none() { a.len() } else { 0 };
-                meter::charge(copied + b.len());
-                Rc::make_mut(&mut a).push_str(&b);
-                Ok(Value::Str(a))
-            }
-            (Value::Arr(mut a), Value::Arr(b)) => {
-                meter::charge(b.of.len() * SLOT_BYTES);
-                let nest = Nest::alone(&mut a);
-                nest.depth = nest.depth.max(b.depth);
-                nest.of.extend(b.of.iter().cloned());
-                Ok(Value::Arr(a))
-            }
-            (Value::Obj(mut a), Value::Obj(b)) => {
-                meter::charge(b.of.len() * 2 * SLOT_BYTES);
-                let nest = Nest::alone(&mut a);
-                nest.depth = nest.depth.max(b.depth);
-                nest.of.extend(b.of.iter().map(|(key, item)| (key.clone(), item.clone())));
-                Ok(Value::Obj(a))
-            }
-            (a, b) => Err(Error::math(a, Math::Add, b)),
-        }
-    }
-}
-
-impl Sub for Value {
-    type Output = ValR<Value>;
-
-    fn sub(self, other: Value) -> ValR<Value> {
-        meter::step();
-        match (self, other) {
-            (Value::Num(a), Value::Num(b)) => Ok(Value::Num(a - b)),
-            (Value::Arr(a), Value::Arr(b)) => {
-                let without: BTreeSet<&Value> = b.of.iter().collect();
-                Ok(Nest::take(a).into_iter().filter(|item| !without.contains(item)).collect())
-            }
-            (a, b) => Err(Error::math(a, Math::Sub, b)),
-        }
-    }
-}
-
-impl Mul for Value {
-    type Output = ValR<Value>;
-
-    fn mul(self, other: Value) -> ValR<Value> {
-        meter::step();
-        match (self, other) {
-            (Value::Num(a), Value::Num(b)) if bits(&a) + bits(&b) > NUMBER_BITS_MAX => {
-                Err(Error::str("the product of these numbers is too long"))
-            }
-            (Value::Num(a), Value::Num(b)) => Ok(Value::Num(a * b)),
-            (Value::Str(text), count @ Value::Num(_)) | (count @ Value::Num(_), Value::Str(text)) => {
-                let count = jaq_std::ValT::as_f64(&count).unwrap_or(0.0);
-                // As jq has it: nothing, or at least once.
-                if count.is_nan() || count <= 0.0 {
-                    return Ok(Value::Null);
-                }
-                let count = (count as usize).max(1);
-                meter::charge(text.len().saturating_mul(count));
-                Ok(Value::Str(Rc::new(text.repeat(count))))
-            }
-            (Value::Obj(a), Value::Obj(b)) => Ok(Value::Obj(merged(a, &b))),
-            (a, b) => Err(Error::math(a, Math::Mul, b)),
-        }
-    }
-}
-
-fn bits(number: &Num) -> u64 {
-    match number {
-        Num::BigInt(whole) => whole.bits(),
-        _ => 64,
-    }
-}
-
-type Object = Rc<Nest<Map<Rc<String>, Value>>>;
-
-fn merged(mut a: Object, b: &Object) -> Object {
-    meter::charge(b.of.len() * 2 * SLOT_BYTES);
-    let nest = Nest::alone(&mut a);
-    for (key, item) in &b.of {
-        let old = nest.of.get_mut(key).map(std::mem::take);
-        let new = match (old, item) {
-            (Some(Value::Obj(old)), Value::Obj(item)) => Value::Obj(merged(old, item)),
-            _ => item.clone(),
-        };
-        nest.depth = nest.depth.max(meter::deeper(new.depth()));
-        nest.of.insert(key.clone(), new);
-    }
-    a
-}
-
-impl Div for Value {
-    type Output = ValR<Value>;
-
-    fn div(self, other: Value) -> ValR<Value> {
-        meter::step();
-        match (self, other) {
-            (Value::Num(a), Value::Num(b)) => Ok(Value::Num(a / b)),
-            (Value::Str(text), Value::Str(_)) if text.is_empty() => Ok(array(Vec::new())),
-            (Value::Str(text), Value::Str(by)) if by.is_empty() => {
-                Ok(text.chars().map(|c| Value::from(c.to_string())).collect())
-            }
-            (Value::Str(text), Value::Str(by)) => {
-                Ok(text.split(by.as_str()).map(|piece| Value::from(piece.to_owned())).collect())
-            }
-            (a, b) => Err(Error::math(a, Math::Div, b)),
-        }
-    }
-}
-
-impl Rem for Value {
-    type Output = ValR<Value>;
-
-    fn rem(self, other: Value) -> ValR<Value> {
-        meter::step();
-        match (self, other) {
-            (Value::Num(a), Value::Num(b)) if b != Num::Int(0) => Ok(Value::Num(a % b)),
-            (a, b) => Err(Error::math(a, Math::Rem, b)),
-        }
-    }
-}
-
-impl Neg for Value {
-    type Output = ValR<Value>;
-
-    fn neg(self) -> ValR<Value> {
-        match self {
-            Value::Num(number) => Ok(Value::Num(-number)),
-            other => Err(Error::typ(other, "number")),
-        }
     }
 }
 
