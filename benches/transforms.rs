@@ -1,10 +1,9 @@
 //! What a transform costs, beside the same function in native Rust on the same records in the same run, through hydrant's
 //! own host with all limits on.
 //!
-//! `cargo bench --bench transforms`, or with `-- --json FILE` for the ratios. The ratios are the result; the nanoseconds are
+//! `cargo bench --bench transforms`, or with `-- --json FILE` for what the tables show. The ratios are the result; the nanoseconds are
 //! CPU time of all threads and depend on the machine and the hour.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,15 +36,13 @@ const BENCH: &str = "transforms/bench/bench.wasm";
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
-    let mut ratios = BTreeMap::new();
-    for bytes in [200, 1024] {
-        throughput(&runtime, folder.path(), bytes, &mut ratios);
-    }
+    let measured: Vec<_> =
+        [200, 1024].into_iter().flat_map(|bytes| throughput(&runtime, folder.path(), bytes)).collect();
     starts(folder.path());
     swaps(&runtime, folder.path());
     let mut args = env::args().skip_while(|arg| arg != "--json").skip(1);
     if let Some(path) = args.next() {
-        fs::write(path, json!(ratios).to_string()).expect("the file of ratios can be written");
+        fs::write(path, json!(measured).to_string()).expect("the file can be written");
     }
 }
 
@@ -70,7 +67,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// One table: ways take turns in each round, and the best round of each counts.
-fn throughput(runtime: &Runtime, folder: &Path, bytes: usize, ratios: &mut BTreeMap<String, f64>) {
+fn throughput(runtime: &Runtime, folder: &Path, bytes: usize) -> Vec<Value> {
     let batches = batches(bytes);
     let mean = batches.iter().map(Batch::payload_bytes).sum::<u64>() as f64 / RECORDS as f64;
     let rows = rows();
@@ -85,7 +82,7 @@ fn throughput(runtime: &Runtime, folder: &Path, bytes: usize, ratios: &mut BTree
     }
     println!("{RECORDS} records of {mean:.0} bytes in batches of {RECORDS_PER_BATCH}, CPU time");
     println!("{:<24} {:>10} {:>8} {:>12} {:>8} {:>10}", "", "ns/record", "MB/s", "native ns", "MB/s", "x native");
-    for (row, (native, ours)) in rows.iter().zip(best) {
+    let print = |(row, (native, ours)): (&Row, (f64, f64))| {
         let (native, ours) = (native / RECORDS as f64, ours / RECORDS as f64);
         let rate = |ns: f64| mean / ns * 1e3;
         let ratio = ours / native;
@@ -95,9 +92,11 @@ fn throughput(runtime: &Runtime, folder: &Path, bytes: usize, ratios: &mut BTree
             rate(ours),
             rate(native)
         );
-        ratios.insert(format!("{}, {bytes} bytes: CPU x native", row.name), ratio);
-    }
+        json!({ "name": row.name, "bytes": bytes, "ns": ours, "native_ns": native, "x_native": ratio })
+    };
+    let measured = rows.iter().zip(best).map(print).collect();
     println!();
+    measured
 }
 
 async fn apply(transform: &Arc<dyn Transform>, batches: &[Batch]) {
