@@ -58,6 +58,21 @@ pub fn spread<T: Send>(
     });
 }
 
+/// Does long work on a thread of its own that gives way to all others, and returns when it is done.
+pub fn give_way<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("give way".into()).spawn_scoped(scope, || {
+            // As in `spread`.
+            let _ = rustix::process::nice(HELPER_NICE);
+            work()
+        });
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => work(),
+        }
+    })
+}
+
 /// How many cores are idle now, beside the one that asks.
 pub fn idle_cores() -> usize {
     cores().saturating_sub(BUSY.load(Ordering::Relaxed).max(1))

@@ -11,6 +11,8 @@ pub enum Blame {
     Config,
     /// The place records come from: the pipeline tries again, with backoff, for ever.
     Source,
+    /// A transform that cannot work, for no record's reason: no memory for it, an `init` that says no. Tried again, for ever.
+    Transform,
     /// The place objects go to: a foreign object has our name, or the folder cannot be used; the pipeline stops. (What a
     /// sink does not take is tried again for ever, and is no fault.)
     Sink,
@@ -65,7 +67,7 @@ impl Fault {
 
     /// Whether trying again later may go well.
     pub fn time_may_mend(&self) -> bool {
-        matches!(self.blame, Blame::Source | Blame::Space)
+        matches!(self.blame, Blame::Source | Blame::Transform | Blame::Space)
     }
 
     /// The same fault, with what was being done.

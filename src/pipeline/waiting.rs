@@ -79,6 +79,7 @@ impl Pause {
         let shard = shard.map(tracing::field::display);
         let what = match fault.blame {
             Blame::Space => "the disk is full: waiting until delivered chunks have freed some of it",
+            Blame::Transform => "a transform cannot work: trying again",
             _ => "the source cannot be read: trying again",
         };
         tracing::warn!(pipeline, shard, error = format!("{:#}", fault.error), pause_ms = pause.as_millis(), "{what}");

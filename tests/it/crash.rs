@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +25,8 @@ use hydrant::pipeline::{self, OutboxRoom, Transforms, Way};
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::sink::ObjectSink;
 use hydrant::spool::{self, Append, AppendError, OnceKey, Stream};
-use hydrant::transform::{Rejected, Transform, Transformed};
+use hydrant::transform::wasm::Modules;
+use hydrant::transform::{Making, Options, Rejected, Transform, Transformed};
 use tokio_util::sync::CancellationToken;
 
 use crate::sim::World;
@@ -47,6 +48,8 @@ struct Plan {
     /// The transform's answer in this life: it marks each record with it, and rejects every `reject`-th.
     mark: u64,
     reject: u64,
+    /// In its place a module that answers differently each time.
+    dice: bool,
     /// The stream ends after the producers, and the life goes on until everything is delivered.
     last: bool,
 }
@@ -79,6 +82,19 @@ impl Transform for Marker {
     fn shown(&self) -> String {
         "marker".into()
     }
+}
+
+/// A module that throws dice for each record: in which prefix it goes, or that it is set aside.
+fn dice() -> Arc<dyn Transform> {
+    static DICE: OnceLock<Arc<dyn Transform>> = OnceLock::new();
+    let made = DICE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("dice.wasm"), wat::parse_str(include_str!("wasm/dice.wat")).unwrap())
+            .unwrap();
+        let options: Options = serde_json::from_str("{\"wasm\":{\"module\":\"dice.wasm\"}}").unwrap();
+        options.make(&Making { pipeline: "p", folder: folder.path(), modules: &Modules::default() }).unwrap()
+    });
+    made.clone()
 }
 
 fn payload_of(id: Id) -> String {
@@ -208,6 +224,10 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
     let dir = Path::new("/state/pipelines").join(name);
     let zone = time_zone("UTC").expect("UTC is a time zone");
     let metrics = Metrics::new().pipeline(name);
+    let transform: Arc<dyn Transform> = match plan.dice {
+        true => dice(),
+        false => Arc::new(Marker { mark: plan.mark, reject: plan.reject }),
+    };
     let recipe = Recipe {
         pipeline: name.to_owned(),
         format: Arc::new(LinesFormat::new(&LinesOptions::default()).expect("good options")),
@@ -220,7 +240,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
     Ok(Way {
         name: name.to_owned(),
         source: Box::new(stream.source(name)),
-        transforms: Transforms::new(name, vec![Arc::new(Marker { mark: plan.mark, reject: plan.reject })], &metrics),
+        transforms: Transforms::new(name, vec![transform], &metrics),
         sinks: BTreeMap::from([(recipe.sink.clone(), sink)]),
         recipe: Arc::new(recipe),
         outbox: Outbox::open(ground, &dir.join("outbox"))?,
@@ -296,6 +316,7 @@ fn base_plan() -> Plan {
         once_window_ms: 0,
         mark: 1,
         reject: 5,
+        dice: false,
         last: false,
     }
 }
@@ -370,8 +391,8 @@ fn in_parallel(cases: u64, case: impl Fn(u64) -> Result<(), String> + Sync) -> V
 /// Failed histories that are printed; there is no point in more.
 const FAILURES_SHOWN: usize = 2;
 
-/// A seeded history of up to five lives with every kind of fault. `Err` says what is broken.
-fn history(seed: u64) -> Result<(u64, usize), String> {
+/// A seeded history of up to five lives with every kind of fault; with `dice` its transform does not know the seed. `Err` says what is broken.
+fn history(seed: u64, dice: bool) -> Result<(u64, usize), String> {
     let mut rng = Rng::new(seed, "history");
     let rates = if rng.chance(250) { Rates::NONE } else { Rates::BAD_DAY };
     let fate = Fate::seeded(seed, rates);
@@ -394,6 +415,7 @@ fn history(seed: u64) -> Result<(u64, usize), String> {
             once_window_ms: [0, 60_000][rng.below(2) as usize],
             mark: life,
             reject: [0, 3, 5][rng.below(3) as usize],
+            dice,
             last: false,
         };
         if life > 0 {
@@ -414,11 +436,11 @@ fn twenty_thousand_seeded_histories_of_faults_keep_the_promise() {
     let one = std::env::var("HYDRANT_CRASH_SEED").ok().map(|seed| seed.parse::<u64>().expect("a number"));
     let seeds: u64 = std::env::var("HYDRANT_CRASH_SEEDS").ok().map_or(20_000, |seeds| seeds.parse().expect("a number"));
     if let Some(seed) = one {
-        return history(seed).map(|_| ()).unwrap_or_else(|broken| panic!("{broken}"));
+        return history(seed, false).map(|_| ()).unwrap_or_else(|broken| panic!("{broken}"));
     }
     let totals = Mutex::new((0, 0));
     let failures = in_parallel(seeds, |seed| {
-        let (effects, acked) = history(seed)?;
+        let (effects, acked) = history(seed, false)?;
         let mut totals = totals.lock().unwrap();
         *totals = (totals.0 + effects, totals.1 + acked);
         Ok(())
@@ -430,8 +452,29 @@ fn twenty_thousand_seeded_histories_of_faults_keep_the_promise() {
 }
 
 #[test]
+fn a_module_that_answers_differently_each_time_loses_nothing_and_doubles_nothing() {
+    let acked = Mutex::new(0);
+    let failures = in_parallel(1_000, |seed| {
+        *acked.lock().unwrap() += history(seed, true)?.1;
+        Ok(())
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(acked.into_inner().unwrap() > 0, "nothing was ever acknowledged: the test has lost its point");
+    // It does what the test is about.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let answers = || {
+        let mut batch = BatchBuilder::default();
+        (0..100).for_each(|id| batch.push(payload_of(id).as_bytes(), 0));
+        let Transformed { batch, rejected, .. } = runtime.block_on(dice().apply(batch.finish())).unwrap();
+        assert_eq!(batch.len() + rejected.len(), 100);
+        batch.payloads().map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    assert_ne!(answers(), answers());
+}
+
+#[test]
 fn the_same_seed_is_the_same_history() {
     for seed in [3, 7, 11, 1_000_003] {
-        assert_eq!(history(seed).map_err(|_| ()), history(seed).map_err(|_| ()));
+        assert_eq!(history(seed, false).map_err(|_| ()), history(seed, false).map_err(|_| ()));
     }
 }

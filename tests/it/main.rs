@@ -24,5 +24,6 @@ mod spool;
 mod support;
 mod tidy;
 mod transform_cli;
+mod wasm;
 mod wasm_modules;
 mod wrong_config;

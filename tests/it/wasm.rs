@@ -10,6 +10,7 @@ use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Transform, Transformed, Wrong};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,7 +46,8 @@ impl Folder {
     }
 
     fn acts(&self) -> Arc<dyn Transform> {
-        self.make(json!({ "module": "acts.wasm", "time_max": "200ms", "memory_max": "4 MiB", "output_max": "1 MiB" })).unwrap()
+        self.make(json!({ "module": "acts.wasm", "time_max": "200ms", "memory_max": "4 MiB", "output_max": "1 MiB" }))
+            .unwrap()
     }
 }
 
@@ -95,14 +97,13 @@ fn a_record_goes_on_is_dropped_becomes_several_gets_a_key_or_is_refused() {
 fn whatever_one_record_does_its_neighbours_pass_and_it_has_its_reason() {
     let folder = Folder::new();
     let transform = folder.acts();
-    let trap = "trap: wasm `unreachable` instruction executed";
     for (act, code, reason) in [
         ("!t", "Wasm.Trap", "trap: wasm `unreachable` instruction executed"),
         ("!l", "Wasm.TimeLimit", "time limit of 200ms exceeded"),
         ("!g", "Wasm.MemoryLimit", "memory limit of 4 MiB exceeded: it wanted"),
         ("!r", "Wasm.Trap", "stack limit of 512 KiB exceeded"),
         ("!b", "Wasm.OutputLimit", "output limit of 1 MiB for a part of a batch exceeded"),
-        ("!B", "Wasm.OutputLimit", "output limit of 131072 records for a part of a batch exceeded: 131073"),
+        ("!B", "Wasm.OutputLimit", "output limit of 131072 records for a part of a batch exceeded"),
         ("!n", "Wasm.WrongAnswer", "0 answers for 1 records"),
         ("!p", "Wasm.WrongAnswer", "its answer cannot be read: list pointer/length out of bounds of memory"),
         ("!e\u{fffd}", "Wasm.WrongAnswer", "a reason or a partition key in its answer is not UTF-8: "),
@@ -116,5 +117,311 @@ fn whatever_one_record_does_its_neighbours_pass_and_it_has_its_reason() {
         assert_eq!((&rejected.payload[..], rejected.reason.code), (&record[..], code), "{:?}", rejected.reason);
         assert!(rejected.reason.message.starts_with(reason), "{act}: {}", rejected.reason.message);
     }
-    let _ = trap;
+}
+
+#[test]
+fn bad_records_anywhere_in_a_large_batch_are_the_only_ones_set_aside() {
+    let folder = Folder::new();
+    let bad = [0, 137, 499, 500, 1499];
+    let record = |row: usize| if bad.contains(&row) { "!t".to_owned() } else { format!("r{row}") };
+    let transformed = run(folder.acts().apply(batch((0..1500).map(record)))).unwrap();
+    assert_eq!(transformed.rejected.len(), bad.len());
+    let good: Vec<_> = (0..1500).filter(|row| !bad.contains(row)).map(record).collect();
+    assert_eq!(texts(&transformed.batch), good);
+}
+
+#[test]
+fn an_instance_lives_long_and_not_beyond_a_failure() {
+    let folder = Folder::new();
+    let transform = folder.acts();
+    let count = || texts(&apply(&transform, &["!c"]).batch).concat();
+    assert_eq!([count(), count(), count()], ["1", "2", "3"]);
+    assert_eq!(apply(&transform, &["!t"]).rejected.len(), 1);
+    assert_eq!([count(), count()], ["1", "2"]);
+    // What one record leaves behind is no fault of those after it.
+    assert_eq!(texts(&apply(&transform, &["!x"]).batch), ["!x"]);
+    assert_eq!(texts(&apply(&transform, &["a"]).batch), ["a"]);
+    assert_eq!(texts(&apply(&transform, &["!x"]).batch), ["!x"]);
+    assert_eq!(texts(&apply(&transform, &["a", "b"]).batch), ["a", "b"]);
+}
+
+#[test]
+fn a_module_that_leaks_is_replaced_before_it_reaches_its_limit() {
+    let folder = Folder::new();
+    folder.put("leaky.wasm", &compiled(&ACTS.replace("\"cabi_post_process\"", "\"nothing_frees\"")));
+    let transform = folder.make(json!({ "module": "leaky.wasm", "memory_max": "1 MiB" })).unwrap();
+    let record = "x".repeat(1000);
+    for round in 0..50 {
+        let transformed = run(transform.apply(batch([&record; 100]))).unwrap();
+        assert_eq!(transformed.batch.len(), 100, "{round}: {:?}", transformed.rejected.first());
+    }
+    let seen = texts(&apply(&transform, &["!c"]).batch).concat();
+    assert!(seen.len() == 1);
+}
+
+#[test]
+fn a_guest_sees_keys_origin_and_headers_and_its_outputs_keep_them() {
+    let folder = Folder::new();
+    let mut read = BatchBuilder::default();
+    read.push(b"!y", 1);
+    read.set_topic(&"orders".into(), 7);
+    read.push_known(b"!y", 5, (Some(b"key"), 41), []);
+    read.push_known(b"!o", 6, (None, 42), [(&b"trace"[..], &b"\xff\x00"[..]), (b"b", b"")]);
+    read.push_known(b"!kat", 7, (Some(b""), 43), []);
+    read.push(b"!a", 0x0102_0304_0506_0708);
+    let transformed = run(folder.acts().apply(read.finish())).unwrap();
+    let out = &transformed.batch;
+    let data: Vec<&[u8]> = out.payloads().collect();
+    assert_eq!(data[..5], [&b"key"[..], b"orders", b"trace", b"\xff\x00", b"!kat"]);
+    assert_eq!(data[5], 0x0102_0304_0506_0708_u64.to_le_bytes());
+    assert_eq!(aside(&transformed).len(), 1, "a record without a key; all have a topic: {:?}", aside(&transformed));
+    for row in 1..4 {
+        let origin = out.origin(row).unwrap();
+        assert_eq!((origin.topic, origin.partition, origin.offset), ("orders", 7, 42));
+        assert_eq!(origin.headers.collect::<Vec<_>>(), [(&b"trace"[..], &b"\xff\x00"[..]), (b"b", b"")]);
+    }
+    assert_eq!((out.key(0), out.key(1), out.key(4)), (Some(&b"key"[..]), None, Some(&b""[..])));
+    let unknown = apply(&folder.acts(), &["!o", "!y"]);
+    assert_eq!(aside(&unknown), [("!o".to_owned(), "Wasm.Failed", "!o"), ("!y".to_owned(), "Wasm.Failed", "!y")]);
+    assert_eq!(out.partition_keys(4).collect::<Vec<_>>(), [(&b"country"[..], &b"at"[..])]);
+}
+
+#[test]
+fn several_modules_are_a_chain_and_each_has_its_config() {
+    let folder = Folder::new();
+    let of = |config: Value| folder.make(json!({ "module": "acts.wasm", "config": config })).unwrap();
+    let chain = vec![of(json!("-1")), of(json!({ "b": 2, "a": [1] })), of(json!(null))];
+    let transforms = Transforms::new("p", chain, &Metrics::new().pipeline("p"));
+    let transformed = run(transforms.apply(batch(["a", "!mb", "!ewhy", "!d"]))).unwrap();
+    assert_eq!(texts(&transformed.batch), ["a-1{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}"]);
+    assert_eq!((transformed.rejected.len(), transformed.dropped), (1, 1));
+}
+
+#[test]
+fn what_cannot_run_is_refused_with_the_option_at_fault() {
+    let folder = Folder::new();
+    fs::create_dir(folder.folder.path().join("sub")).unwrap();
+    fs::File::create(folder.folder.path().join("large.wasm")).unwrap().set_len(200 << 20).unwrap();
+    let acts =
+        |config: &str| json!({ "module": "acts.wasm", "config": config, "time_max": "50ms", "memory_max": "1 MiB" });
+    for (options, key, message) in [
+        (
+            acts("!ea list of fields is missing"),
+            "config",
+            "refused by `init` of acts.wasm: a list of fields is missing",
+        ),
+        (acts("!t"), "module", "does not start: trap: wasm `unreachable` instruction executed"),
+        (acts("!l"), "module", "does not start: time limit of 50ms exceeded"),
+        (acts("!g"), "module", "does not start: memory limit of 1 MiB exceeded: it wanted 1088 KiB"),
+        (
+            json!({ "module": "large_memory.wasm", "memory_max": "1 MiB" }),
+            "module",
+            "does not start: memory limit of 1 MiB exceeded: it wanted 6400 KiB",
+        ),
+        (json!({ "module": "start.wasm" }), "module", "does not start: memory limit of 256 MiB exceeded"),
+        (json!({ "module": "none.wasm" }), "module", "none.wasm: No such file or directory (os error 2)"),
+        (json!({ "module": "sub" }), "module", "sub is not a file"),
+        (json!({ "module": "large.wasm" }), "module", "is 200 MiB large; the limit is 64 MiB"),
+        (json!({ "module": "a", "memory_max": 1000 }), "memory_max", "expected 1 MiB to 4 GiB, found 1 KB"),
+        (json!({ "module": "a", "time_max": "1ms" }), "time_max", "expected 50ms to 5m, found 1ms"),
+        (json!({ "module": "a", "output_max": "1 GiB" }), "output_max", "expected 1 MiB to 512 MiB, found 1 GiB"),
+    ] {
+        let wrong = folder.make(options).err().unwrap();
+        let shown = wrong.message.replace(&format!("{}/", folder.folder.path().display()), "");
+        assert!(wrong.key == key && shown.starts_with(message), "{}: {shown}\nnot {key}: {message}", wrong.key);
+    }
+}
+
+#[test]
+fn a_guest_that_sleeps_is_woken_at_its_deadline() {
+    let folder = Folder::new();
+    folder.put("sleeper.wasm", &compiled(SLEEPER));
+    let transform = folder.make(json!({ "module": "sleeper.wasm", "time_max": "50ms" })).unwrap();
+    let transformed = apply(&transform, &["a"]);
+    assert_eq!(aside(&transformed), [("a".to_owned(), "Wasm.TimeLimit", "time limit of 50ms exceeded")]);
+}
+
+#[test]
+fn a_stop_gets_through_to_a_batch_that_takes_long() {
+    let folder = Folder::new();
+    let transform = folder.acts();
+    run(async {
+        let mut applied = Box::pin(transform.apply(batch(["!l"; 8])));
+        assert!(poll!(&mut applied).is_pending(), "after the first try it lets others go first");
+        assert!(poll!(&mut applied).is_pending(), "and after the second");
+    });
+    assert_eq!(texts(&apply(&transform, &["a"]).batch), ["a"], "what was given up leaves nothing behind");
+}
+
+/// A module as `acts.wat`, of another version.
+fn version(digit: char) -> Vec<u8> {
+    let one = "(data (i32.const 80) \"1\")";
+    assert!(ACTS.contains(one));
+    compiled(&ACTS.replace(one, &one.replace('1', &digit.to_string())))
+}
+
+#[test]
+fn a_module_is_replaced_under_load_and_each_record_is_answered_once_by_one_of_them() {
+    let folder = Folder::new();
+    let transforms = Transforms::new("p", vec![folder.acts()], &Metrics::new().pipeline("p"));
+    let done = AtomicBool::new(false);
+    let versions = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut versions = String::new();
+            let mut next = 0;
+            while !done.load(Ordering::Relaxed) || !versions.ends_with('3') {
+                let records: Vec<String> = (next..next + 50).map(|n| n.to_string()).chain(["!v".into()]).collect();
+                next += 50;
+                let transformed = run(transforms.apply(batch(&records))).unwrap();
+                let out = texts(&transformed.batch);
+                assert_eq!(out[..50], records[..50]);
+                assert_eq!((out.len(), transformed.rejected.len()), (51, 0));
+                versions.push_str(&out[50]);
+            }
+            versions
+        });
+        for bytes in [version('2'), b"no module".to_vec(), version('2')[..300].to_vec(), version('3')] {
+            folder.put("acts.wasm", &bytes);
+            transforms.renew();
+        }
+        done.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    let order: Vec<char> = versions.chars().collect();
+    assert!(order.is_sorted(), "never back: {versions}");
+}
+
+#[test]
+fn a_changed_file_is_looked_at_once_and_a_broken_one_told_once() {
+    let folder = Folder::new();
+    let transform = folder.make(json!({ "module": "acts.wasm", "config": "x" })).unwrap();
+    let renewed = || transform.renewed().map(|new| new.map(|new| texts(&apply(&new, &["!v", "a"]).batch)));
+    assert!(renewed().unwrap().is_none());
+    folder.put("acts.wasm", &version('1'));
+    assert!(renewed().unwrap().is_none(), "another file with the same content");
+    let whole = version('2');
+    for (broken, why) in [
+        (whole[..200].to_vec(), "module: ends in the middle"),
+        (b"<html>".to_vec(), "module: "),
+        (
+            compiled(&ACTS.replace("(i32.store8 (i32.const 32) (i32.const 0))", "(unreachable)")),
+            "module: does not start: ",
+        ),
+    ] {
+        folder.put("acts.wasm", &broken);
+        let error = format!("{:#}", renewed().unwrap_err().error);
+        assert!(error.starts_with(why), "{error}");
+        assert!(renewed().unwrap().is_none(), "told once");
+    }
+    fs::remove_file(folder.folder.path().join("acts.wasm")).unwrap();
+    assert!(format!("{:#}", renewed().unwrap_err().error).contains("No such file"));
+    assert!(renewed().unwrap().is_none());
+    assert_eq!(texts(&apply(&transform, &["!v", "a"]).batch), ["1", "ax"], "the old one goes on");
+    folder.put("acts.wasm", &whole);
+    assert_eq!(renewed().unwrap().unwrap(), ["2", "ax"], "with the same config");
+}
+
+const LINES: &str = "lines: {}";
+const SOON: &str = "200ms";
+
+fn with_wasm(pipeline: String, options: &str) -> String {
+    format!("{pipeline}transforms: [{{ wasm: {{ {options} }} }}]\n")
+}
+
+fn delivered(home: &Home, folder: &str) -> Vec<String> {
+    let text: String = files(&home.path(folder)).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_module_of_a_pipeline_makes_prefixes_and_error_objects() {
+    let home = Home::new();
+    home.write("pipelines/acts.wasm", compiled(ACTS));
+    let sink = "url: ./out, prefix: \"rows/country=!{partitionKey:country}/\"";
+    home.write(
+        "pipelines/x.yaml",
+        with_wasm(pipeline("stdin: {}", LINES, SOON, sink), "module: acts.wasm, config: [1]"),
+    );
+    let ended = home.run_fed("run --once pipelines/x.yaml", b"!kde\n!kat\n!kde\n!t\n!ewhy\n!d\n");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(delivered(&home, "out/rows/country=de"), ["!kde", "!kde"]);
+    assert_eq!(delivered(&home, "out/rows/country=at"), ["!kat"]);
+    let aside = delivered(&home, "out/errors/processing-failed");
+    let field =
+        |line: &str, name: &str| serde_json::from_str::<Value>(line).unwrap()[name].as_str().unwrap().to_owned();
+    let mut codes: Vec<_> = aside.iter().map(|line| field(line, "errorCode")).collect();
+    codes.sort();
+    assert_eq!(codes, ["Wasm.Failed", "Wasm.Trap"], "{aside:?}");
+}
+
+#[test]
+fn a_module_of_a_running_daemon_is_replaced_and_a_broken_one_is_not_taken() {
+    let home = Home::new();
+    home.write("acts.wasm", version('1'));
+    let text = pipeline("http: { stream: s }", LINES, SOON, "url: ./out");
+    home.write("x.yaml", with_wasm(text, "module: acts.wasm"));
+    let daemon = home.start("x.yaml");
+    daemon.put_lines("s", &["!v"]);
+    daemon.delivers("x", 1);
+    home.write("acts.wasm", "oops");
+    let said = daemon.hears("changed: the old one goes on", |line| line["pipeline"] == "x");
+    assert!(said["error"].as_str().unwrap().starts_with("module: "), "{said}");
+    daemon.put_lines("s", &["!v"]);
+    daemon.delivers("x", 2);
+    home.write("acts.wasm", version('2'));
+    let said = daemon.hears("changed: in use from now on", |_| true);
+    assert_eq!(said["transform"], "wasm acts.wasm");
+    daemon.put_lines("s", &["!v"]);
+    daemon.delivers("x", 3);
+    daemon.stop();
+    assert_eq!(delivered(&home, "out"), ["1", "1", "2"]);
+}
+
+#[test]
+fn a_module_that_loops_holds_up_its_own_pipeline_only() {
+    let home = Home::new();
+    home.write("pipelines/acts.wasm", compiled(ACTS));
+    let with = |stream: &str| {
+        let text = pipeline(&format!("http: {{ stream: {stream} }}"), LINES, SOON, &format!("url: ./{stream}"));
+        with_wasm(text, "module: acts.wasm, time_max: 5m")
+    };
+    home.write("pipelines/loops.yaml", with("loops"));
+    home.write("pipelines/well.yaml", with("well"));
+    let daemon = home.start("pipelines");
+    daemon.put_lines("loops", &["a", "!l", "b"]);
+    let read = || daemon.metric("hydrant_records_in_total{pipeline=\"loops\"}") >= 3.0;
+    until("the module has the record", || read().then_some(()));
+    for round in 1..=5 {
+        daemon.put_lines("well", &["c", "d"]);
+        daemon.delivers("well", 2 * round);
+    }
+    assert_eq!(daemon.healthz().0, 200);
+    assert_eq!(daemon.positions("loops")[1], 0.0, "it loops still");
+    daemon.kill();
+}
+
+#[test]
+fn a_machine_without_memory_for_an_instance_keeps_records_waiting_and_sets_none_aside() {
+    let home = Home::new();
+    home.write("acts.wasm", compiled(ACTS));
+    let text = pipeline("http: { stream: s }", LINES, SOON, "url: ./out, prefix: \"rows/\"");
+    home.write("x.yaml", with_wasm(text, "module: acts.wasm"));
+    let daemon = home.start("x.yaml");
+    daemon.put_lines("s", &["a"]);
+    daemon.delivers("x", 1);
+    let pages = fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
+    let bytes: u64 = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+    // An instance wants 4 GiB of addresses; the first is lost to the trap.
+    let pid = Pid::from_raw(daemon.pid() as i32);
+    let before = prlimit(pid, Resource::As, Rlimit { current: Some(bytes + (1 << 30)), maximum: None }).unwrap();
+    daemon.put_lines("s", &["!t", "b"]);
+    let said = daemon.hears("a transform cannot work: trying again", |_| true);
+    let error = said["error"].as_str().unwrap();
+    assert!(error.starts_with("wasm acts.wasm: no instance of the module can be made here: "), "{error}");
+    assert_eq!(daemon.positions("x")[1], 1.0, "nothing goes on");
+    prlimit(pid, Resource::As, before).unwrap();
+    daemon.delivers("x", 3);
+    daemon.stop();
+    assert_eq!(delivered(&home, "out/rows"), ["a", "b"]);
+    assert_eq!(delivered(&home, "out/errors").len(), 1);
 }

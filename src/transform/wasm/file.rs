@@ -77,9 +77,7 @@ fn open(path: &Path) -> Result<File, Unfit> {
 impl Seen {
     fn of(looked: io::Result<Metadata>) -> Seen {
         match looked {
-            Ok(file) => {
-                Seen::File { inode: file.ino(), len: file.len(), modified: (file.mtime(), file.mtime_nsec()) }
-            }
+            Ok(file) => Seen::File { inode: file.ino(), len: file.len(), modified: (file.mtime(), file.mtime_nsec()) },
             Err(error) => Seen::No(error.kind()),
         }
     }

@@ -6,19 +6,17 @@
 
 use std::ops::Range;
 
-use wasmtime::component::{ComponentType, Lift, Lower};
+use wasmtime::component::{ComponentType, Lower};
 use wasmtime::{Engine, Store, Trap, WasmBacktrace};
 
+use super::lift::{Answers, TooManyOutputs};
 use super::limits::{Exceeded, Ticking, is_of_the_system};
+use super::module::STACK_BYTES_MAX;
 use super::{Exports, Module, State};
 use crate::error::{Blame, Fault};
 use crate::record::Batch;
 use crate::units::{Interval, Size};
 
-/// Outputs of one part, at most.
-pub const OUTPUTS_MAX: usize = 1 << 17;
-/// What lists of answers may take in our memory beside the bytes of outputs.
-const LISTS_BYTES_MAX: u64 = 16 << 20;
 /// A reason is cut here.
 const REASON_BYTES_MAX: usize = 1 << 10;
 /// Functions of a trap's backtrace that are named.
@@ -44,23 +42,10 @@ struct EventOrigin<'b> {
     headers: Vec<(&'b str, &'b [u8])>,
 }
 
-/// What a record becomes.
-#[derive(Debug, ComponentType, Lift)]
-#[component(record)]
-pub struct Output {
-    pub data: Vec<u8>,
-    #[component(name = "partition-keys")]
-    pub partition_keys: Vec<(String, String)>,
-}
-
-/// What became of one record: outputs, or why there are none.
-pub type Answer = Result<Vec<Output>, String>;
-
 /// What became of the records of a part, one answer each.
 #[derive(Debug)]
 pub struct Answered {
-    pub answers: Vec<Answer>,
-    pub outputs: usize,
+    pub answers: Answers,
     /// Bytes that all outputs take, with what they inherit of their records.
     pub bytes: usize,
 }
@@ -114,7 +99,8 @@ impl Guest {
                 false => NoStart::Fault(no_room(error)),
             }
         })?;
-        store.set_hostcall_fuel(usize::try_from(output_max.bytes() + LISTS_BYTES_MAX).unwrap_or(usize::MAX));
+        // Each byte of an answer takes one.
+        store.set_hostcall_fuel(usize::try_from(output_max.bytes()).unwrap_or(usize::MAX));
         let init = exports.init.typed::<(&str,), (Result<(), String>,)>(&store);
         match init.and_then(|init| init.call(&mut store, (config,))) {
             Ok((Ok(()),)) => Ok(Guest { store, exports, engine: module.engine().clone(), used: false }),
@@ -133,9 +119,9 @@ impl Guest {
     ) -> Result<Answered, Ended> {
         let _ticking = Ticking::begin(&self.engine).map_err(|error| Ended::Fault(no_room(error.into())))?;
         self.used = true;
-        self.store.data_mut().limits.set_time(time);
+        self.store.data_mut().limits.set_time(time.duration());
         let events: Vec<Event> = rows.clone().map(|row| event(batch, row)).collect();
-        let process = self.exports.process.typed::<(&[Event],), (Vec<Answer>,)>(&self.store);
+        let process = self.exports.process.typed::<(&[Event],), (Answers,)>(&self.store);
         match process.and_then(|process| process.call(&mut self.store, (&events,))) {
             Ok((answers,)) => judge(answers, batch, rows, output_max).map_err(Ended::Failed),
             Err(error) => Err(ended(error, output_max, &self.store.data().wasi.stderr_tail())),
@@ -167,33 +153,19 @@ fn event(batch: &Batch, row: usize) -> Event<'_> {
 }
 
 /// Whether there is an answer for each record, and not too much in all.
-fn judge(answers: Vec<Answer>, batch: &Batch, rows: Range<usize>, output_max: Size) -> Result<Answered, Failure> {
+fn judge(answers: Answers, batch: &Batch, rows: Range<usize>, output_max: Size) -> Result<Answered, Failure> {
     if answers.len() != rows.len() {
         let message = format!("{} answers for {} records", answers.len(), rows.len());
         return Err(Failure { code: "Wasm.WrongAnswer", message });
     }
-    let (mut bytes, mut outputs) = (0, 0);
-    for (answer, row) in answers.iter().zip(rows) {
-        let Ok(of_record) = answer else { continue };
-        outputs += of_record.len();
-        bytes += of_record.iter().map(Output::bytes).sum::<usize>();
-        if of_record.len() > 1 {
-            bytes += of_record.len() * inherited_bytes(batch, row);
-        }
-    }
-    if outputs > OUTPUTS_MAX {
-        let message = format!("output limit of {OUTPUTS_MAX} records for a part of a batch exceeded: {outputs}");
-        return Err(Failure { code: "Wasm.OutputLimit", message });
-    }
-    if bytes as u64 > output_max.bytes() {
-        return Err(too_much_output(output_max));
-    }
-    Ok(Answered { answers, outputs, bytes })
-}
-
-impl Output {
-    fn bytes(&self) -> usize {
-        self.data.len() + self.partition_keys.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    let several = |(outputs, row): (Result<Range<usize>, &str>, usize)| match outputs.map(|outputs| outputs.len()) {
+        Ok(outputs) if outputs > 1 => outputs * inherited_bytes(batch, row),
+        _ => 0,
+    };
+    let bytes = answers.bytes() + answers.iter().zip(rows).map(several).sum::<usize>();
+    match bytes as u64 > output_max.bytes() {
+        true => Err(too_much_output(output_max)),
+        false => Ok(Answered { answers, bytes }),
     }
 }
 
@@ -226,12 +198,19 @@ fn failure(error: &wasmtime::Error, output_max: Size) -> Failure {
         };
         return Failure { code, message: exceeded.to_string() };
     }
+    if error.is::<TooManyOutputs>() {
+        return Failure { code: "Wasm.OutputLimit", message: root };
+    }
     // wasmtime has no type for it.
     if root.contains("fuel allocated for hostcalls") {
         return too_much_output(output_max);
     }
     let place = error.downcast_ref::<WasmBacktrace>().map(in_functions).unwrap_or_default();
     match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => {
+            let max = Size::from_bytes(STACK_BYTES_MAX as u64);
+            Failure { code: "Wasm.Trap", message: format!("stack limit of {max} exceeded{place}") }
+        }
         Some(trap) => {
             let trap = trap.to_string();
             Failure { code: "Wasm.Trap", message: format!("{}{place}", trap.trim_start_matches("wasm ")) }
@@ -272,5 +251,5 @@ pub fn shortened(words: &str) -> String {
 }
 
 fn no_room(error: wasmtime::Error) -> Fault {
-    Fault { blame: Blame::Space, error: anyhow::Error::msg(format!("no instance of a module could be made: {error:#}")) }
+    Fault::new(Blame::Transform, format!("no instance of the module can be made here: {error:#}"))
 }

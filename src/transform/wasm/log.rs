@@ -229,3 +229,112 @@ impl Drop for Lines {
         self.end_line();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What is logged at level info and above while `work` runs.
+    fn logged(work: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Sink(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let sink = Sink::default();
+        let to = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || to.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_says_who_wrote_it_and_cannot_forge_another() {
+        let text = logged(|| {
+            let log = Log::new("clicks", "redact.wasm");
+            log.line(Level::Debug, b"not heard");
+            log.line(Level::Error, "ä\tb\n ERROR forged\x1b[31m\u{2028}\u{9b}".as_bytes());
+            log.line(Level::Info, b"\xff\xfe");
+        });
+        let expected = "ERROR ä\tb\\n ERROR forged\\u{1b}[31m\\u{2028}\\u{9b} pipeline=\"clicks\" module=\"redact.wasm\"\n \
+            INFO \u{fffd}\u{fffd} pipeline=\"clicks\" module=\"redact.wasm\"\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_two_characters() {
+        let line = [b"a".as_slice(), "ä".repeat(LINE_BYTES_MAX).as_bytes()].concat();
+        let kept = cut(&line);
+        assert_eq!(kept.len(), LINE_BYTES_MAX - 1);
+        assert!(shown(kept, line.len() - kept.len()).ends_with("ä... (8194 bytes more)"));
+        assert_eq!(cut(&line[..LINE_BYTES_MAX]).len(), LINE_BYTES_MAX);
+    }
+
+    #[test]
+    fn many_lines_are_thinned_out_with_a_count_for_all_instances_together() {
+        let text = logged(|| {
+            let log = Log::new("clicks", "redact.wasm");
+            let again = log.clone();
+            for _ in 0..100 * LINES_MAX {
+                log.line(Level::Info, b"first");
+                again.line(Level::Info, b"second");
+            }
+        });
+        assert!(text.lines().count() < 100 * LINES_MAX as usize);
+        assert!(text.contains(" lines were left out here"), "{text}");
+
+        let begin = Instant::now();
+        let mut allowance = Allowance::new(begin);
+        let taken = (0..LINES_MAX + 5).filter(|_| allowance.take(begin).is_some()).count();
+        assert_eq!(taken, LINES_MAX as usize);
+        assert_eq!(allowance.take(begin + WINDOW / 2), None);
+        assert_eq!(allowance.take(begin + WINDOW), Some(6));
+        assert_eq!(allowance.take(begin + WINDOW), Some(0));
+    }
+
+    #[test]
+    fn output_becomes_lines_however_it_is_cut_into_pieces() {
+        let text = logged(|| {
+            let mut lines = Lines::new(&Log::new("clicks", "redact.wasm"), Level::Info);
+            for piece in ["one", " line\r\ntwo\n\n", "thr", "ee"] {
+                lines.write(piece.as_bytes());
+            }
+            lines.write(&vec![b'x'; 3 * LINE_BYTES_MAX]);
+            assert!(lines.begun.len() <= LINE_BYTES_MAX + 1);
+        });
+        let shown: Vec<_> = text.lines().map(|line| line.split(" pipeline=").next().unwrap()).collect();
+        assert_eq!(shown[..2], [" INFO one line", " INFO two"]);
+        assert_eq!(shown.len(), 3);
+        assert!(
+            shown[2].starts_with(" INFO threexxx") && shown[2].ends_with("x... (16389 bytes more)"),
+            "{}",
+            shown[2]
+        );
+    }
+
+    #[test]
+    fn the_end_of_what_was_written_is_kept_from_a_whole_character_on() {
+        let mut lines = Lines::new(&Log::new("clicks", "redact.wasm"), Level::Warn);
+        assert_eq!(lines.tail(), "");
+        for _ in 0..1000 {
+            lines.write("äö".as_bytes());
+        }
+        lines.write(b"!\n");
+        assert_eq!(lines.tail(), format!("ö{}!", "äö".repeat(124)));
+        assert!(lines.tail.len() <= 4 * TAIL_BYTES_MAX);
+    }
+}

@@ -1,24 +1,65 @@
 //! `wasm`: a transform written by the user, as a WebAssembly component or core module.
+//!
+//! ```text
+//! file -> module (compiled, linked) -> instances (pool) <- parts of a batch, on idle cores -> answers, in order
+//! ```
+//! The promise: whatever a module does, each record is answered once: with what it became, or set aside with a reason that
+//! names what was wrong. Nothing that a guest does costs more than its limits, and nobody else waits for it.
 
+mod cache;
 mod contract;
+mod file;
+mod guest;
+mod lift;
 mod limits;
 mod log;
 mod module;
+mod parts;
+mod pool;
 mod state;
 mod wasi;
 mod wrap;
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
-use super::{Making, Transform, Wrong};
+use super::{Answers, Making, Transform, Transformed, Wrong};
+use crate::cpu::{cores, off_async, spread};
+use crate::error::{Blame, Fault};
+use crate::record::Batch;
+use crate::units::{Interval, Size};
+
+use file::ModuleFile;
+use guest::{Ended, NoStart};
+use lift::OUTPUTS_MAX;
+use parts::{FailedWhole, Guests, Part, Tried};
+use pool::{Mould, Pool};
 
 pub use limits::Limits;
 pub use log::{Level, Log};
 pub use module::{Exports, Hash, MODULE_BYTES_MAX, Module, Modules, Unfit};
 pub use state::State;
 pub use wasi::Wasi;
+
+/// Bounds of `memory_max`; 32 bits address 4 GiB.
+const MEMORY_MAX_MIN: Size = Size::from_mib(1);
+const MEMORY_MAX_MAX: Size = Size::from_gib(4);
+/// Bounds of `time_max`; the clock ticks every 10 ms.
+const TIME_MAX_MIN: Interval = Interval::from_millis(50);
+const TIME_MAX_MAX: Interval = Interval::from_secs(300);
+/// Bounds of `output_max`; four times as much must stay below 4 GiB, which a batch can address.
+const OUTPUT_MAX_MIN: Size = Size::from_mib(1);
+const OUTPUT_MAX_MAX: Size = Size::from_mib(512);
+/// All parts of a batch together may become so many times what one may.
+const OUTPUT_OF_BATCH_TIMES: usize = 4;
+
+/// After so long, tries are begun no more before the pipeline had its chance to stop.
+const WAVE_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Options, as written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -29,11 +70,226 @@ pub struct Options {
     /// Given to the module's `init`: a text as it is, anything else as JSON.
     #[serde(default)]
     pub config: Option<serde_json::Value>,
+    /// What the linear memories of one instance may have together.
+    #[serde(default = "default_memory_max")]
+    pub memory_max: Size,
+    /// How long a call may take; a part of a batch has at most 500 records.
+    #[serde(default = "default_time_max")]
+    pub time_max: Interval,
+    /// What a part of a batch may become.
+    #[serde(default = "default_output_max")]
+    pub output_max: Size,
+}
+
+fn default_memory_max() -> Size {
+    Size::from_mib(256)
+}
+
+fn default_time_max() -> Interval {
+    Interval::from_secs(10)
+}
+
+fn default_output_max() -> Size {
+    Size::from_mib(64)
 }
 
 impl Options {
-    /// The transform.
-    pub fn make(&self, _making: &Making) -> Result<Arc<dyn Transform>, Wrong> {
-        Err(Wrong::new("module", "not built yet"))
+    /// The transform, with its first instance.
+    pub fn make(&self, making: &Making) -> Result<Arc<dyn Transform>, Wrong> {
+        within("memory_max", self.memory_max, MEMORY_MAX_MIN, MEMORY_MAX_MAX)?;
+        within("time_max", self.time_max, TIME_MAX_MIN, TIME_MAX_MAX)?;
+        within("output_max", self.output_max, OUTPUT_MAX_MIN, OUTPUT_MAX_MAX)?;
+        let source = Arc::new(Source {
+            file: ModuleFile::new(making.folder.join(&self.module)),
+            modules: making.modules.clone(),
+            pipeline: making.pipeline.to_owned(),
+            options: self.clone(),
+        });
+        let bytes = source.file.read().map_err(wrong_module)?;
+        Ok(Arc::new(Wasm::new(source, &bytes)?))
+    }
+
+    /// What `init` is given.
+    fn config_text(&self) -> String {
+        match &self.config {
+            None => String::new(),
+            Some(serde_json::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+        }
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(key: &'static str, value: T, min: T, max: T) -> Result<(), Wrong> {
+    match value < min || value > max {
+        true => Err(Wrong::new(key, format!("expected {min} to {max}, found {value}"))),
+        false => Ok(()),
+    }
+}
+
+fn wrong_module(Unfit { message, hint }: Unfit) -> Wrong {
+    Wrong { hint, ..Wrong::new("module", message) }
+}
+
+/// What a transform is made of, and made of again when its file has changed.
+struct Source {
+    file: ModuleFile,
+    modules: Modules,
+    pipeline: String,
+    options: Options,
+}
+
+/// The transform.
+struct Wasm {
+    source: Arc<Source>,
+    hash: Hash,
+    pool: Pool,
+    /// Batches at work on instances, one for each core: a pipeline with many shards needs no more memory than that.
+    at_work: Semaphore,
+    failed_whole: FailedWhole,
+}
+
+impl Wasm {
+    fn new(source: Arc<Source>, bytes: &[u8]) -> Result<Wasm, Wrong> {
+        let Source { file, options, .. } = &*source;
+        let module = source.modules.load(bytes).map_err(wrong_module)?;
+        let hash = module.hash();
+        let mould = Mould {
+            module,
+            log: Log::new(&source.pipeline, &file.name()),
+            config: options.config_text(),
+            memory_max: options.memory_max,
+            time_max: options.time_max,
+            output_max: options.output_max,
+        };
+        let pool = Pool::new(mould).map_err(|no_start| match no_start {
+            NoStart::Refused(why) => Wrong::new("config", format!("refused by `init` of {}: {why}", file.name())),
+            NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
+            NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
+        })?;
+        let at_work = Semaphore::new(cores());
+        Ok(Wasm { source, hash, pool, at_work, failed_whole: FailedWhole::default() })
+    }
+
+    /// Makes tries until all parts are done, or for [`WAVE_TIME_MAX`]; a try begun is waited for.
+    fn wave(&self, batch: &Batch, parts: &mut [Part]) -> Result<(), Fault> {
+        let until = Instant::now() + WAVE_TIME_MAX;
+        let fault = Mutex::new(None);
+        let slot = || fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let open: Vec<&mut Part> = parts.iter_mut().filter(|part| !part.is_done()).collect();
+        spread(open, |part| {
+            while !part.is_done() && Instant::now() < until && slot().is_none() {
+                if let Err(fault) = part.step(&On { pool: &self.pool, batch }, &self.failed_whole) {
+                    slot().get_or_insert(fault);
+                }
+            }
+        });
+        fault.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Answers of all parts, as one.
+    fn gather(&self, batch: &Batch, parts: Vec<Part>) -> Transformed {
+        let mut answers = Answers::with_room_for(batch);
+        let output_max = self.source.options.output_max;
+        let (bytes_max, outputs_max) =
+            (output_max.bytes() as usize * OUTPUT_OF_BATCH_TIMES, OUTPUTS_MAX * OUTPUT_OF_BATCH_TIMES);
+        let mut bytes = 0;
+        for done in parts.into_iter().flat_map(Part::done) {
+            match done.outcome {
+                Ok(part)
+                    if bytes + part.bytes > bytes_max || answers.outputs() + part.answers.outputs() > outputs_max =>
+                {
+                    let bytes_max = Size::from_bytes(bytes_max as u64);
+                    let why = format!("output limit of {bytes_max} or {outputs_max} records for a batch exceeded");
+                    done.rows.for_each(|row| answers.fail(batch, row, "Wasm.OutputLimit", &why));
+                }
+                Ok(part) => {
+                    bytes += part.bytes;
+                    put(&mut answers, batch, done.rows, &part.answers);
+                }
+                Err(failure) => {
+                    done.rows.for_each(|row| answers.fail(batch, row, failure.code, &failure.message));
+                }
+            }
+        }
+        answers.finish()
+    }
+}
+
+fn put(answers: &mut Answers, batch: &Batch, rows: Range<usize>, of_rows: &lift::Answers) {
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for (row, outputs) in rows.zip(of_rows.iter()) {
+        match outputs {
+            Ok(outputs) if outputs.is_empty() => answers.drop_one(),
+            Ok(outputs) => outputs.for_each(|output| {
+                let (data, given) = of_rows.output(output);
+                keys.clear();
+                keys.extend(given.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+                answers.push(batch, row, data, &keys);
+            }),
+            Err(why) => answers.fail(batch, row, "Wasm.Failed", guest::shortened(why)),
+        }
+    }
+}
+
+/// Guests for the parts of one batch.
+struct On<'a> {
+    pool: &'a Pool,
+    batch: &'a Batch,
+}
+
+impl Guests for On<'_> {
+    fn call(&self, rows: Range<usize>, time: Interval, fresh: bool) -> Result<Tried, Fault> {
+        let began = Instant::now();
+        let mut guest = if fresh { self.pool.fresh()? } else { self.pool.take()? };
+        let fresh = guest.is_fresh();
+        let outcome = match guest.process(self.batch, rows, time, self.pool.mould().output_max) {
+            Ok(answered) => {
+                self.pool.give_back(guest);
+                Ok(answered)
+            }
+            Err(Ended::Failed(failure)) => Err(failure),
+            Err(Ended::Fault(fault)) => return Err(fault),
+        };
+        Ok(Tried { outcome, fresh, took: began.elapsed() })
+    }
+}
+
+#[async_trait]
+impl Transform for Wasm {
+    async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
+        let mut parts = parts::split(&batch, self.source.options.time_max);
+        loop {
+            {
+                let _at_work = self.at_work.acquire().await;
+                off_async(|| self.wave(&batch, &mut parts)).map_err(|fault| fault.context(self.shown()))?;
+            }
+            if parts.iter().all(Part::is_done) {
+                return Ok(off_async(|| self.gather(&batch, parts)));
+            }
+            // Here a stop gets through to us.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
+        self.pool.let_go_idle();
+        if !self.source.file.has_changed() {
+            return Ok(None);
+        }
+        let renew = || -> Result<Option<Arc<dyn Transform>>, Wrong> {
+            let bytes = self.source.file.read().map_err(wrong_module)?;
+            if Hash::of(&bytes) == self.hash {
+                return Ok(None);
+            }
+            Ok(Some(Arc::new(Wasm::new(self.source.clone(), &bytes)?)))
+        };
+        renew().map_err(|Wrong { key, message, hint, .. }| {
+            let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            Fault::new(Blame::Config, format!("{key}: {message}{hint}"))
+        })
+    }
+
+    fn shown(&self) -> String {
+        format!("wasm {}", self.source.file.name())
     }
 }

@@ -3,21 +3,29 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store};
 
+use crate::cpu;
 use crate::units::Size;
 
+use super::cache::Cache;
 use super::{State, contract, wasi, wrap};
 
 /// Bytes of a module, at most; one of Python has 18 MB.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 
+/// From this size on, someone who waits for it to be compiled is told.
+const LARGE_BYTES: usize = 4 << 20;
+
 /// Stack of a guest, in bytes.
-const STACK_BYTES_MAX: usize = 512 << 10;
+pub const STACK_BYTES_MAX: usize = 512 << 10;
+
+/// Handles of resources (streams, timers, its own) that a guest may have at once: they are memory of ours, not its own.
+const HANDLES_MAX: usize = 4096;
 
 /// Compiles modules, and shares what it compiled. Cheap to clone.
 #[derive(Clone, Default)]
@@ -25,9 +33,11 @@ pub struct Modules(Arc<Shelf>);
 
 #[derive(Default)]
 struct Shelf {
-    cache: Option<PathBuf>,
+    cache: Option<Cache>,
     /// Those in use.
     loaded: Mutex<HashMap<Hash, Weak<Loaded>>>,
+    /// Held while one is compiled: what several pipelines use is compiled once.
+    compiling: Mutex<()>,
 }
 
 /// A module that can be started. Cheap to clone.
@@ -62,7 +72,7 @@ pub struct Hash([u8; 32]);
 impl Modules {
     /// Keeps what was compiled in this folder, if one is given: by the content of the module.
     pub fn new(cache: Option<PathBuf>) -> Modules {
-        Modules(Arc::new(Shelf { cache, loaded: Mutex::default() }))
+        Modules(Arc::new(Shelf { cache: cache.map(Cache::new), ..Shelf::default() }))
     }
 
     /// What these bytes are, compiled and linked. Blocks: up to some ten seconds for a large module that is new.
@@ -71,20 +81,41 @@ impl Modules {
             return Err(Unfit::too_large(bytes.len() as u64));
         }
         let hash = Hash::of(bytes);
-        if let Some(loaded) = self.loaded().get(&hash).and_then(Weak::upgrade) {
-            return Ok(Module(loaded));
+        if let Some(module) = self.0.in_use(hash) {
+            return Ok(module);
         }
         let engine = engine()?;
+        if let Some(component) = self.0.cache.as_ref().and_then(|cache| cache.load(engine, hash)) {
+            return Ok(self.0.share(link(engine, &component, hash)?));
+        }
+        let _one_at_a_time = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = self.0.in_use(hash) {
+            return Ok(module);
+        }
         let component = compile(engine, &wrap::component(bytes)?)?;
-        let module = Module(Arc::new(link(engine, &component, hash)?));
-        let mut loaded = self.loaded();
-        loaded.retain(|_, module| module.strong_count() > 0);
-        loaded.insert(hash, Arc::downgrade(&module.0));
-        Ok(module)
+        let loaded = link(engine, &component, hash)?;
+        if let Some(cache) = &self.0.cache {
+            cache.keep(engine, hash, &component);
+        }
+        Ok(self.0.share(loaded))
+    }
+}
+
+impl Shelf {
+    fn in_use(&self, hash: Hash) -> Option<Module> {
+        self.loaded().get(&hash).and_then(Weak::upgrade).map(Module)
     }
 
-    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Weak<Loaded>>> {
-        self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn share(&self, loaded: Loaded) -> Module {
+        let (hash, loaded) = (loaded.hash, Arc::new(loaded));
+        let mut all = self.loaded();
+        all.retain(|_, module| module.strong_count() > 0);
+        all.insert(hash, Arc::downgrade(&loaded));
+        Module(loaded)
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<Hash, Weak<Loaded>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,6 +127,7 @@ impl Module {
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|context| context.data().limits.at_tick());
         store.set_epoch_deadline(1);
+        store.set_max_component_handles(HANDLES_MAX);
         let instance = self.0.ready.instantiate(&mut store)?;
         let function = |store: &mut Store<State>, index| {
             instance.get_func(store, index).ok_or_else(|| wasmtime::format_err!("the export is no function"))
@@ -140,6 +172,17 @@ impl Hash {
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(Sha256::digest(bytes).into())
     }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(bytes: [u8; 32]) -> Hash {
+        Hash(bytes)
+    }
 }
 
 impl fmt::Display for Hash {
@@ -177,8 +220,14 @@ fn engine() -> Result<&'static Engine, Unfit> {
     made.as_ref().map_err(|error| Unfit::new(format!("cannot run here: {error}")))
 }
 
+/// Compiles, with low priority: pipelines that run come first.
 fn compile(engine: &Engine, component: &[u8]) -> Result<Component, Unfit> {
-    Component::new(engine, component).map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
+    if component.len() >= LARGE_BYTES {
+        let size = Size::from_bytes(component.len() as u64);
+        tracing::info!("a module of {size} is compiled, which takes some seconds");
+    }
+    cpu::give_way(|| Component::new(engine, component))
+        .map_err(|error| Unfit::new(format!("cannot be compiled: {error:#}")))
 }
 
 fn link(engine: &Engine, component: &Component, hash: Hash) -> Result<Loaded, Unfit> {

@@ -115,7 +115,16 @@ impl Part {
 
     /// Makes the next try.
     pub fn step(&mut self, guests: &impl Guests, failed_whole: &FailedWhole) -> Result<(), Fault> {
-        let Some(todo) = self.todo.pop() else { return Ok(()) };
+        if let Some(todo) = self.todo.pop() {
+            self.attempt(todo, guests, failed_whole)?;
+            if self.is_done() {
+                failed_whole.count(self.done.iter().all(|done| done.outcome.is_err()));
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt(&mut self, todo: Todo, guests: &impl Guests, failed_whole: &FailedWhole) -> Result<(), Fault> {
         match todo {
             Todo::Whole(rows) => {
                 let Tried { outcome, fresh, .. } = guests.call(rows.clone(), self.time_max, false)?;
@@ -132,20 +141,25 @@ impl Part {
             Todo::Again(rows, failure) => {
                 let Some(time) = self.time_for(rows.len()) else {
                     self.fail_together(rows, failure, "there was no time to find out which is at fault");
-                    return Ok(self.end(failed_whole));
+                    return Ok(());
                 };
                 let Tried { outcome, took, .. } = guests.call(rows.clone(), time, true)?;
                 self.searched += took;
                 match outcome {
                     Ok(answered) => self.done.push(Done { rows, outcome: Ok(answered) }),
-                    Err(failure) if rows.len() == 1 => self.fail(rows, failure),
+                    Err(mut failure) if rows.len() == 1 => {
+                        if failure.code == "Wasm.TimeLimit" && time < self.time_max {
+                            failure.message += &format!(", the share of one record where a part has {}", self.time_max);
+                        }
+                        self.fail(rows, failure);
+                    }
                     Err(failure) => self.halve(rows, failure),
                 }
             }
             Todo::Probe(rows, failure, mut probes) => {
                 let (Some(row), Some(time)) = (probes.pop(), self.time_for(1)) else {
                     self.fail_together(rows, failure, "the parts before failed too, and some of these alone");
-                    return Ok(self.end(failed_whole));
+                    return Ok(());
                 };
                 let Tried { outcome, took, .. } = guests.call(row..row + 1, time, true)?;
                 self.searched += took;
@@ -155,7 +169,7 @@ impl Part {
                 }
             }
         }
-        Ok(self.end(failed_whole))
+        Ok(())
     }
 
     /// How long a piece of the part may take; `None` once the time of the search is over.
@@ -189,13 +203,6 @@ impl Part {
         };
         self.fail(rows, Failure { message, ..failure });
     }
-
-    /// Counts the part once it is done.
-    fn end(&self, failed_whole: &FailedWhole) {
-        if self.is_done() {
-            failed_whole.count(self.done.iter().all(|done| done.outcome.is_err()));
-        }
-    }
 }
 
 impl FailedWhole {
@@ -205,7 +212,9 @@ impl FailedWhole {
 
     fn count(&self, failed: bool) {
         match failed {
-            true => _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parts| Some(parts.saturating_add(1))),
+            true => {
+                _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |parts| Some(parts.saturating_add(1)))
+            }
             false => self.0.store(0, Ordering::Relaxed),
         }
     }
@@ -217,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::record::BatchBuilder;
+    use crate::transform::wasm::lift::Answers;
 
     /// Fails if a bad row is among those it is given; calls of it are counted, and take their time if they fail.
     struct Fake {
@@ -236,7 +246,7 @@ mod tests {
             self.calls.borrow_mut().push((rows.clone(), time, fresh));
             let outcome = match rows.clone().any(self.bad) {
                 true => Err(Failure { code: "Wasm.Trap", message: "bad".into() }),
-                false => Ok(Answered { answers: rows.map(|_| Ok(Vec::new())).collect(), outputs: 0, bytes: 0 }),
+                false => Ok(Answered { answers: Answers::that_drop(rows.len()), bytes: 0 }),
             };
             let took = if self.slow && outcome.is_err() { time.duration() } else { Duration::ZERO };
             Ok(Tried { outcome, fresh, took })

@@ -55,8 +55,8 @@ impl Pool {
     /// An instance that has seen no record. A module whose `init` went well once and fails now is no record's fault.
     pub fn fresh(&self) -> Result<Guest, Fault> {
         start(&self.mould).map_err(|no_start| match no_start {
-            NoStart::Refused(why) => Fault::new(Blame::Source, format!("init: {why}")),
-            NoStart::Failed(failure) => Fault::new(Blame::Source, format!("init: {}", failure.message)),
+            NoStart::Refused(why) => Fault::new(Blame::Transform, format!("init: {why}")),
+            NoStart::Failed(failure) => Fault::new(Blame::Transform, format!("init: {}", failure.message)),
             NoStart::Fault(fault) => fault,
         })
     }
@@ -88,6 +88,7 @@ impl Pool {
 }
 
 fn start(mould: &Mould) -> Result<Guest, NoStart> {
-    let limits = Limits::new(mould.memory_max, mould.time_max);
+    let memory_bytes_max = usize::try_from(mould.memory_max.bytes()).unwrap_or(usize::MAX);
+    let limits = Limits::new(memory_bytes_max, mould.time_max.duration());
     Guest::start(&mould.module, State::new(mould.log.clone(), limits), &mould.config, mould.output_max)
 }

@@ -8,26 +8,25 @@
 //! ```
 //!
 //! The canonical ABI of the contract is a handful of plain structs, so C, Zig, Go and AssemblyScript need no component
-//! tooling. A module for `wasi_snapshot_preview1` gets the adapter of the WASI authors.
+//! tooling. A module for `wasi_snapshot_preview1` gets an adapter of ours.
 
 use std::borrow::Cow;
 
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as ADAPTER,
-};
 use wasmparser::{BinaryReaderError, CompositeInnerType, Encoding, ExternalKind, Parser, Payload, TypeRef, ValType};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use super::Unfit;
 use super::contract::{self, HOST, TRANSFORMER, VERSION, WIT};
+use super::wasi::preview1;
+
+/// What a core module of the older WASI imports.
+const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The component that these bytes are, or that they are wrapped into; its names are those of the contract.
 pub fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
     if Parser::is_component(bytes) {
-        let (imports, exports) = component_names(bytes).map_err(|error| unreadable(bytes, &error))?;
-        imports.iter().try_for_each(|name| contract::check_import(name))?;
-        contract::check_exports(&exports)?;
+        check_names(bytes, |_| false)?;
         return Ok(Cow::Borrowed(bytes));
     }
     if !Parser::is_core_wasm(bytes) {
@@ -35,8 +34,15 @@ pub fn component(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Unfit> {
     }
     let core = Core::read(bytes).map_err(|error| unreadable(bytes, &error))?;
     let wrapped = if core.names_its_world { encode(&core, bytes)? } else { encode(&core, &core.with_world(bytes)?)? };
-    component(&wrapped)?;
+    check_names(&wrapped, |import| contract::split_version(import).0 == preview1::HOST)?;
     Ok(Cow::Owned(wrapped))
+}
+
+/// Whether a component imports only what it may, or is ours, and exports what it must.
+fn check_names(component: &[u8], is_ours: impl Fn(&str) -> bool) -> Result<(), Unfit> {
+    let (imports, exports) = component_names(component).map_err(|error| unreadable(component, &error))?;
+    imports.into_iter().filter(|name| !is_ours(name)).try_for_each(contract::check_import)?;
+    contract::check_exports(&exports)
 }
 
 /// Names that a component imports and exports.
@@ -187,12 +193,7 @@ impl<'a> Core<'a> {
             _ => None,
         };
         let mut renamed = rename_exports(bytes, renamed).map_err(|error| unreadable(bytes, &error))?;
-        let wit = WIT.replacen(VERSION, version, 1);
-        let mut resolve = Resolve::default();
-        let world = resolve.push_source("hydrant.wit", &wit).and_then(|package| resolve.select_world(&[package], None));
-        world
-            .and_then(|world| embed_component_metadata(&mut renamed, &resolve, world, StringEncoding::UTF8))
-            .map_err(|error| Unfit::new(format!("cannot be wrapped: {error:#}")))?;
+        embed_world(&mut renamed, &WIT.replacen(VERSION, version, 1))?;
         Ok(renamed)
     }
 
@@ -265,14 +266,37 @@ fn check_import(module: &str, name: &str) -> Result<(), Unfit> {
     }))
 }
 
+/// Lets a core module carry the one world of this WIT.
+fn embed_world(core: &mut Vec<u8>, wit: &str) -> Result<(), Unfit> {
+    let mut resolve = Resolve::default();
+    resolve
+        .push_source("world.wit", wit)
+        .and_then(|package| resolve.select_world(&[package], None))
+        .and_then(|world| embed_component_metadata(core, &resolve, world, StringEncoding::UTF8))
+        .map_err(not_wrapped)
+}
+
 /// A core module that carries its world, as a component.
 fn encode(core: &Core, bytes: &[u8]) -> Result<Vec<u8>, Unfit> {
-    let needs_adapter = core.imports.iter().any(|(module, _)| *module == PREVIEW1);
-    ComponentEncoder::default()
-        .module(bytes)
-        .and_then(|encoder| if needs_adapter { encoder.adapter(PREVIEW1, ADAPTER) } else { Ok(encoder) })
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| Unfit::new(format!("cannot be made a component: {error:#}")))
+    let mut encoder = ComponentEncoder::default().module(bytes).map_err(not_wrapped)?;
+    let asked: Vec<_> = core.imports.iter().filter(|(module, _)| *module == PREVIEW1).map(|(_, name)| name).collect();
+    if !asked.is_empty() {
+        let known = Core::read(preview1::ADAPTER).map_err(not_wrapped)?;
+        if let Some(name) = asked.iter().find(|asked| !known.exports.iter().any(|(name, _)| name == **asked)) {
+            return Err(Unfit::new(format!(
+                "imports `{PREVIEW1}` `{}`, which is no function of it",
+                name.escape_debug()
+            )));
+        }
+        let mut adapter = preview1::ADAPTER.to_vec();
+        embed_world(&mut adapter, preview1::WIT)?;
+        encoder = encoder.adapter(PREVIEW1, &adapter).map_err(not_wrapped)?;
+    }
+    encoder.encode().map_err(not_wrapped)
+}
+
+fn not_wrapped(error: impl std::fmt::Display) -> Unfit {
+    Unfit::new(format!("cannot be made a component: {error:#}"))
 }
 
 /// The same core module with other names for exports.
@@ -321,4 +345,58 @@ fn leb128(mut number: usize) -> Vec<u8> {
     }
     bytes.push(number as u8);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_adapter_is_what_its_text_says() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/transform/wasm/");
+        let binary = wat::parse_file(format!("{folder}preview1.wat")).unwrap();
+        if std::env::var_os("HYDRANT_BLESS").is_some() {
+            std::fs::write(format!("{folder}preview1.wasm"), &binary).unwrap();
+        }
+        assert!(
+            binary == preview1::ADAPTER,
+            "preview1.wasm is not preview1.wat: run this test with HYDRANT_BLESS=1, twice"
+        );
+    }
+
+    #[test]
+    fn every_function_of_the_older_wasi_is_there_and_links() {
+        let mut core = Core::read(preview1::ADAPTER).unwrap();
+        core.exports.retain(|(_, ty)| ty.is_some());
+        assert_eq!(core.exports.len(), 46);
+        let written = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let imports: String = core
+            .exports
+            .iter()
+            .map(|(name, ty)| {
+                let Signature(params, results) = ty.as_ref().unwrap();
+                let (params, results) = (written(params), written(results));
+                format!("(import \"{PREVIEW1}\" \"{name}\" (func (param {params}) (result {results})))")
+            })
+            .collect();
+        let fields = r#"(memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (unreachable))
+            (func (export "init") (param i32 i32) (result i32) (unreachable))
+            (func (export "process") (param i32 i32) (result i32) (unreachable))"#;
+        let module = wat::parse_str(format!("(module {imports} {fields})")).unwrap();
+        super::super::Modules::default().load(&module).unwrap();
+    }
+
+    #[test]
+    fn renaming_an_export_leaves_all_else_as_it_is() {
+        let module =
+            wat::parse_str(r#"(module (func (export "a")) (memory (export "b") 1) (data (i32.const 0) "a"))"#).unwrap();
+        assert_eq!(rename_exports(&module, |_| None).unwrap(), module);
+        let long = "c".repeat(300);
+        let renamed = rename_exports(&module, |name| (name == "a").then(|| long.clone())).unwrap();
+        let expected = wat::parse_str(format!(
+            r#"(module (func (export "{long}")) (memory (export "b") 1) (data (i32.const 0) "a"))"#
+        ));
+        assert_eq!(renamed, expected.unwrap());
+    }
 }

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, WasmList};
-use wasmtime::{Result, StoreContextMut, bail, ensure, format_err};
+use wasmtime::{Result, StoreContextMut, ensure, format_err};
 
-use super::super::State;
+use super::super::{Limits, State};
 
 /// Bytes that a guest may write at once. WASI lets `blocking-write-and-flush` take 4096 at most; we take as much as
 /// `check-write` gives.
@@ -18,7 +18,7 @@ const TIMERS_MAX: usize = 1024;
 /// Standard input, which has ended.
 pub struct InputStream;
 
-/// Standard output or error, by its number.
+/// Standard output or error, by its number in POSIX.
 pub struct OutputStream;
 
 /// Of which there are none.
@@ -26,10 +26,6 @@ pub struct IoError;
 
 /// What can be waited for: nothing (`READY`), or a timer.
 pub struct Pollable;
-
-/// The numbers of standard output and error, as in POSIX.
-pub const STDOUT: u32 = 1;
-pub const STDERR: u32 = 2;
 
 const READY: u32 = 0;
 
@@ -66,17 +62,11 @@ impl Timers {
         }
     }
 
-    /// How long until this is ready, from now.
+    /// When this is ready, if it is not yet.
     fn due(&self, pollable: &Resource<Pollable>) -> Result<Option<Due>> {
-        match pollable.rep() {
-            READY => Ok(None),
-            number => {
-                let timer = self.0.get(number as usize - 1).copied().flatten();
-                Ok(timer
-                    .ok_or_else(|| format_err!("no such timer"))
-                    .map(|due| Some(due).filter(|due| !due.is_past()))?)
-            }
-        }
+        let Some(place) = pollable.rep().checked_sub(READY + 1) else { return Ok(None) };
+        let due = self.0.get(place as usize).copied().flatten().ok_or_else(|| format_err!("no such timer"))?;
+        Ok(Some(due).filter(|due| !due.is_past()))
     }
 }
 
@@ -157,36 +147,30 @@ fn closed<T>() -> Outcome<T> {
 fn write(mut context: Context, (stream, bytes): (Resource<OutputStream>, WasmList<u8>)) -> Result<(Outcome<()>,)> {
     ensure!(bytes.len() <= WRITE_BYTES_MAX, "writes {} bytes at once; {WRITE_BYTES_MAX} are allowed", bytes.len());
     let bytes = bytes.as_le_slice(&context).to_vec();
-    let wasi = &mut context.data_mut().wasi;
-    match stream.rep() {
-        STDOUT => wasi.stdout.write(&bytes),
-        STDERR => wasi.stderr.write(&bytes),
-        _ => bail!("no such stream"),
-    }
+    context.data_mut().wasi.write(stream.rep(), &bytes)?;
     Ok((Ok(()),))
 }
 
 /// Waits until one of them is ready. One that takes longer than the call may ends the call.
 fn wait(context: &Context, all: &[Resource<Pollable>]) -> Result<()> {
     let State { wasi, limits, .. } = context.data();
-    let mut earliest = Due::Never;
+    let mut earliest: Option<Instant> = None;
     for pollable in all {
-        match (wasi.timers.due(pollable)?, earliest) {
-            (None, _) => return Ok(()),
-            (Some(Due::At(due)), Due::At(other)) => earliest = Due::At(due.min(other)),
-            (Some(due), Due::Never) => earliest = due,
-            (Some(Due::Never), Due::At(_)) => {}
+        match wasi.timers.due(pollable)? {
+            None => return Ok(()),
+            Some(Due::At(due)) => earliest = Some(earliest.map_or(due, |other| other.min(due))),
+            Some(Due::Never) => {}
         }
     }
-    let due = match earliest {
-        Due::At(due) if due <= limits.deadline => due,
-        _ => limits.deadline,
-    };
-    thread::sleep(due.saturating_duration_since(Instant::now()));
-    match earliest {
-        Due::At(due) if due <= limits.deadline => Ok(()),
-        _ => Err(limits.time_is_up()),
-    }
+    sleep_until(earliest, limits)
+}
+
+/// Sleeps until then, or for ever: no longer than the call may take, which then ends.
+pub fn sleep_until(due: Option<Instant>, limits: &Limits) -> Result<()> {
+    let in_time = due.filter(|due| *due <= limits.deadline);
+    let until = in_time.unwrap_or(limits.deadline);
+    thread::sleep(until.saturating_duration_since(Instant::now()));
+    if in_time.is_some() { Ok(()) } else { Err(limits.time_is_up()) }
 }
 
 /// Which of them are ready, by their place.

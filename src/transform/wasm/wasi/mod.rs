@@ -5,6 +5,7 @@
 //! other with a trap that names it.
 
 mod io;
+pub mod preview1;
 mod system;
 
 use std::collections::HashMap;
@@ -19,6 +20,10 @@ use super::{State, Unfit};
 
 use io::{InputStream, IoError, OutputStream, Pollable, Timers};
 
+/// The numbers of standard output and error, as in POSIX.
+const STDOUT: u32 = 1;
+const STDERR: u32 = 2;
+
 /// What WASI knows of an instance.
 pub struct Wasi {
     stdout: Lines,
@@ -31,6 +36,15 @@ impl Wasi {
     pub fn new(log: &Log) -> Wasi {
         let (stdout, stderr) = (Lines::new(log, Level::Info), Lines::new(log, Level::Warn));
         Wasi { stdout, stderr, timers: Timers::default() }
+    }
+
+    fn write(&mut self, stream: u32, bytes: &[u8]) -> Result<()> {
+        match stream {
+            STDOUT => self.stdout.write(bytes),
+            STDERR => self.stderr.write(bytes),
+            _ => bail!("no stream {stream}"),
+        }
+        Ok(())
     }
 
     /// What it wrote last to its standard error, at most some 500 bytes: a traceback, for the reason of a trap.
@@ -65,6 +79,7 @@ fn define(to: &mut LinkerInstance<State>, import: &str, function: &str) -> Resul
     let (interface, version) = split_version(import);
     let defined = match interface {
         HOST if function == "log" => to.func_wrap(function, log).map(|()| true),
+        preview1::HOST => preview1::define(to, interface, function),
         _ if interface.starts_with("hydrant:") => {
             return Err(Unfit::new(format!("imports `{import}` `{function}`; this hydrant gives `{HOST}` `log`"))
                 .hint("build it against the hydrant.wit of this hydrant"));

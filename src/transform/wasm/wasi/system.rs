@@ -7,7 +7,8 @@ use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource};
 use wasmtime::{Result, StoreContextMut, bail, ensure, format_err};
 
 use super::super::State;
-use super::io::{InputStream, OutputStream, STDERR, STDOUT};
+use super::io::{InputStream, OutputStream};
+use super::{STDERR, STDOUT};
 
 /// Random bytes that a guest may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
@@ -61,9 +62,9 @@ pub fn define(to: &mut LinkerInstance<State>, interface: &str, name: &str) -> Re
         ("wasi:cli/environment", "get-arguments") => to.func_wrap(name, |_: Context, ()| Ok((Vec::<String>::new(),))),
         ("wasi:cli/environment", "initial-cwd") => to.func_wrap(name, |_: Context, ()| Ok((None::<String>,))),
         ("wasi:cli/exit", "exit") => to.func_wrap(name, |_: Context, (status,): (std::result::Result<(), ()>,)| {
-            exited(if status.is_ok() { 0 } else { 1 })
+            exited(u32::from(status.is_err()))
         }),
-        ("wasi:cli/exit", "exit-with-code") => to.func_wrap(name, |_: Context, (code,): (u8,)| exited(code)),
+        ("wasi:cli/exit", "exit-with-code") => to.func_wrap(name, |_: Context, (code,): (u8,)| exited(code.into())),
         ("wasi:cli/stdin", "get-stdin") => {
             to.func_wrap(name, |_: Context, ()| Ok((Resource::<InputStream>::new_own(0),)))
         }
@@ -92,8 +93,13 @@ fn today() -> Result<Datetime> {
     Ok(Datetime { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() })
 }
 
+/// Nanoseconds since the Unix epoch.
+pub fn today_ns() -> Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?)
+}
+
 /// Nanoseconds since the first guest asked.
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let since = ORIGIN.get_or_init(Instant::now).elapsed();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
@@ -106,7 +112,8 @@ fn random_bytes(bytes: u64) -> Result<Vec<u8>> {
     Ok(random)
 }
 
-fn random_u64() -> Result<u64> {
+/// Eight random bytes.
+pub fn random_u64() -> Result<u64> {
     let mut random = [0; 8];
     fill(&mut random)?;
     Ok(u64::from_le_bytes(random))
@@ -116,6 +123,7 @@ fn fill(random: &mut [u8]) -> Result<()> {
     getrandom::fill(random).map_err(|error| format_err!("no randomness: {error}"))
 }
 
-fn exited(code: u8) -> Result<()> {
+/// A guest that ends itself traps.
+pub fn exited(code: u32) -> Result<()> {
     bail!("the guest ended itself with exit code {code}")
 }
