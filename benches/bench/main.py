@@ -8,7 +8,7 @@ from pathlib import Path
 
 import report
 from kinds import KINDS
-from process import HOME, Failed, script
+from process import HOME, Failed, measured, script
 from works import PEERS, WAYS, acks, data, lines
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
@@ -35,6 +35,7 @@ def main():
         "kinds": {},
         "works": [],
         "acks": [],
+        "transforms": [],
         "failed": [],
         "not_run": [peer.name for peer in PEERS if not there(peer)],
     }
@@ -45,6 +46,8 @@ def main():
             at_half_load(way, options, result)
     if options.memory_mb:
         in_memory(options, result)
+    if not options.only and (options.without or "-") not in "transforms":
+        transforms(result)
     shutil.rmtree(HOME / "run", ignore_errors=True)
     result["ratios"] = report.ratios(result)
     result["targets"] = report.targets(result)
@@ -158,6 +161,17 @@ def once(work, kind, path, options, truth):
     if wrong:
         raise Failed(f"what was written is not what was read: {', '.join(wrong)}")
     return run
+
+
+def transforms(result):
+    """Transforms beside the same functions in native Rust: benches/transforms.rs, which takes its own rounds."""
+    path = HOME / "transforms.json"
+    try:
+        measured(["cargo", "bench", "--quiet", "--bench", "transforms", "--", "--json", str(path)])
+    except Failed as failure:
+        result["failed"].append(f"transforms: {failure}")
+        return
+    result["transforms"] = json.loads(path.read_text())
 
 
 def at_half_load(way, options, result):

@@ -66,12 +66,14 @@ def ratios(result):
     for each in result["acks"]:
         found[f"{each['way']}: p99 ack x disk"] = each["ack_p99_ms"] / each["disk_p99_ms"]
         found[f"{each['way']}: p50 ack x disk"] = each["ack_p50_ms"] / each["disk_p50_ms"]
+    for each in result["transforms"]:
+        found[f"{each['name']}, {each['bytes']} bytes: CPU x native"] = each["x_native"]
     return found
 
 
 def is_gated(name):
     """CPU and size against the first reference of the format: what a busy machine disturbs least."""
-    return any(name.endswith((f" CPU x {first}", f" output x {first}")) for first, *_ in REFERENCES.values())
+    return name.endswith(" CPU x native") or any(name.endswith((f" CPU x {first}", f" output x {first}")) for first, *_ in REFERENCES.values())
 
 
 def worse(now, then):
@@ -109,6 +111,7 @@ def markdown(result, brief=False):
     for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
         text += work_table(result, format, title, brief)
     text += ack_table(result)
+    text += transform_table(result)
     if result["failed"]:
         text += ["", "Failed, and so without figures:", "", *[f"- {failure}" for failure in result["failed"]]]
     if not result["best_of"]:
@@ -169,6 +172,17 @@ def ack_table(result):
         ]:  # fmt: skip
             figures = f"{now['mb_per_s']:.0f} | {now['ack_p50_ms']:.1f} | {now['ack_p99_ms']:.1f}"
             table.append(f"| {each['way']} | {load} | {figures} | {disk} |")
+    return table
+
+
+def transform_table(result):
+    if not result["transforms"]:
+        return []
+    head = ["WASM, all limits on, batches of 500", "bytes", "CPU ns/record", "MB/s", "native Rust", "x native"]
+    table = ["", f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for each in result["transforms"]:
+        figures = f"{each['bytes']} | {each['ns']:.0f} | {each['bytes'] / each['ns'] * 1e3:.0f} | {each['native_ns']:.0f}"
+        table.append(f"| {each['name']} | {figures} | {each['x_native']:.2f} |")
     return table
 
 
