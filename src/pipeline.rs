@@ -33,9 +33,10 @@ use crate::metrics::{PipelineMetrics, Progress};
 use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
 use crate::sink::{ObjectSink, Upload};
-use crate::source::{Read, Reader, Source};
+use crate::source::Source;
 
 pub use transforms::Transforms;
+use transforms::{Piece, Transforming};
 use waiting::{Blocked, Pause};
 pub use waiting::{OutboxRoom, Room};
 
@@ -198,7 +199,7 @@ async fn fill_from(
     }
     while let Some(first) = reader.next().await? {
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
-        let (cut, fault) = fill_chunk(way, shard, &mut *reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
+        let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
         let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
         let room = way.room.wait(finished.bytes()).await;
         let sealed = off_async(|| finished.seal()).map_err(Fault::of_io)?;
@@ -215,30 +216,23 @@ async fn fill_from(
     Ok(())
 }
 
-/// Reads, transforms and encodes until something cuts the chunk; answers what, and the source's fault if it was that.
+/// Reads, transforms and encodes until something cuts the chunk; answers what, and the fault if it was that.
 async fn fill_chunk(
     way: &Way,
     shard: &Shard,
-    reader: &mut dyn Reader,
-    first: Read,
+    reader: &mut Transforming<'_>,
+    first: Piece,
     chunk: &mut Chunk,
     bytes_max: u64,
 ) -> Result<(Cut, Option<Fault>), Fault> {
-    let (mut read, mut is_empty) = (first, true);
+    let mut piece = first;
     loop {
-        let end = read.end;
-        let (records, bytes) = (read.batch.len() as u64, read.batch.payload_bytes());
-        for (piece, batch) in way.transforms.pieces(read.batch).into_iter().enumerate() {
-            let transformed = match way.transforms.apply(batch).await {
-                Ok(transformed) => transformed,
-                // What was good goes out; the fault comes again behind it.
-                Err(fault) if !is_empty && piece == 0 && fault.time_may_mend() => return Ok((Cut::Fault, Some(fault))),
-                Err(fault) => return Err(fault),
-            };
-            off_async(|| chunk.push(transformed, end.clone())).map_err(Fault::of_io)?;
+        let Piece { transformed, end, is_last } = piece;
+        off_async(|| chunk.push(transformed, end.clone())).map_err(Fault::of_io)?;
+        if !is_last {
+            piece = reader.next().await?.ok_or_else(half_a_read)?;
+            continue;
         }
-        is_empty = false;
-        way.metrics.read(records, bytes);
         way.progress.update(shard, |positions| (positions.read, positions.tail) = (end, reader.tail()));
         if let Some(cut) = chunk.due() {
             return Ok((cut, None));
@@ -249,7 +243,7 @@ async fn fill_chunk(
         tokio::select! {
             biased;
             next = reader.next() => match next {
-                Ok(Some(next)) => read = next,
+                Ok(Some(next)) => piece = next,
                 Ok(None) => return Ok((Cut::End, None)),
                 // What was good goes out; the fault comes again behind it.
                 Err(fault) => return Ok((Cut::Fault, Some(fault))),
@@ -311,6 +305,10 @@ impl Way {
         let first = first.and_then(|object| location(&object.name));
         tracing::info!(pipeline = self.name, rows, bytes, objects = objects.len(), first, "delivered");
     }
+}
+
+fn half_a_read() -> Fault {
+    Fault::new(Blame::Bug, "a read has ended before its last piece")
 }
 
 /// A task's own result; a panic is a bug's fault.

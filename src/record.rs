@@ -67,13 +67,24 @@ impl Batch {
         }
     }
 
-    /// The batch in pieces of at most so many records, without a copy of their payloads.
-    pub fn pieces(self, records_max: usize) -> Vec<Batch> {
-        if self.len() <= records_max {
+    /// The batch in pieces of at most so many records and payload bytes (more if one record has more), without a copy of
+    /// their payloads.
+    pub fn pieces(self, records_max: usize, bytes_max: u64) -> Vec<Batch> {
+        if self.len() <= records_max && self.payload_bytes() <= bytes_max {
             return vec![self];
         }
         let rows: Vec<u32> = (0..self.len() as u32).collect();
-        rows.chunks(records_max).map(|rows| self.select(rows)).collect()
+        let (mut pieces, mut start, mut bytes) = (Vec::new(), 0, 0);
+        for row in 0..self.len() {
+            let of_row = self.payload(row).len() as u64;
+            if row > start && (row - start == records_max || bytes + of_row > bytes_max) {
+                pieces.push(self.select(&rows[start..row]));
+                (start, bytes) = (row, 0);
+            }
+            bytes += of_row;
+        }
+        pieces.push(self.select(&rows[start..]));
+        pieces
     }
 
     /// The records of these rows (in this order), without a copy of their payloads.

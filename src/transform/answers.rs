@@ -66,6 +66,6 @@ impl Answers {
 
     /// All of it.
     pub fn finish(self) -> Transformed {
-        Transformed { batch: self.out.finish(), rejected: self.rejected, dropped: self.dropped }
+        Transformed { batch: self.out.finish(), rejected: self.rejected, dropped: self.dropped, left: Batch::default() }
     }
 }

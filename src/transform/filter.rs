@@ -95,7 +95,7 @@ impl Transform for Filter {
         let rejected = answers.finish().rejected;
         let dropped = (batch.len() - kept.len() - rejected.len()) as u64;
         let batch = if kept.len() == batch.len() { batch } else { batch.select(&kept) };
-        Ok(Transformed { batch, rejected, dropped })
+        Ok(Transformed { batch, rejected, dropped, ..Transformed::default() })
     }
 
     fn shown(&self) -> String {

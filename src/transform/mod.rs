@@ -22,17 +22,20 @@ use crate::source::gather::Gather;
 
 pub use answers::Answers;
 
-/// Records that a transform is given at once, at most; and about 1 MiB, which is what readers give.
+/// Records that a transform is given at once, at most; one that gathers is given any number.
 pub const RECORDS_MAX: usize = 4096;
+
+/// Payload bytes that a transform is given at once, at most, unless one record has more.
+pub const BYTES_MAX: u64 = 1 << 20;
 
 /// Changes records. Several shards may call it at once.
 #[async_trait]
 pub trait Transform: Send + Sync {
-    /// Takes a batch of at most [`RECORDS_MAX`] records (one that gathers: of any number), and gives what became of each, in order. Need not be
-    /// deterministic. A record at fault is set aside with its reason; a fault is one that is nobody's record's, and the
-    /// records are read again.
+    /// Takes a batch, and gives what became of each record, in order. It may stop before the end where much has come of
+    /// the first records, so that memory is bounded: what is left is given to it again. Need not be deterministic. A
+    /// record at fault is set aside with its reason; a fault is one that is nobody's record's, and they are read again.
     ///
-    /// May be cancelled: the records are read again then too. CPU work is done in [`crate::cpu::off_async`].
+    /// May be cancelled: then it is given the batch again. CPU work is done in [`crate::cpu::off_async`].
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
 
     /// One to take its place, if a file that it was made of has changed since; `None` if all is as it was. An error is
@@ -64,6 +67,8 @@ pub struct Transformed {
     pub rejected: Vec<Rejected>,
     /// How many were left out by choice.
     pub dropped: u64,
+    /// The last records of the batch, at least one less than there were: nothing has become of them yet.
+    pub left: Batch,
 }
 
 /// A record set aside whole, with its reason.
@@ -96,10 +101,10 @@ impl Rejected {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Options {
-    Wasm(wasm::Options),
-    Jq(jq::Options),
     Filter(filter::Options),
+    Jq(jq::Options),
     MetadataExtraction(metadata_extraction::Options),
+    Wasm(wasm::Options),
     Lambda(Box<lambda::Options>),
 }
 

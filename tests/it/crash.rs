@@ -76,7 +76,7 @@ impl Transform for Marker {
                 out.push(format!("{{\"id\":{id},\"mark\":{},\"p\":\"{}\"}}", self.mark, id % 3).as_bytes(), arrival_ms);
             }
         }
-        Ok(Transformed { batch: out.finish(), rejected, dropped: 0 })
+        Ok(Transformed { batch: out.finish(), rejected, ..Transformed::default() })
     }
 
     fn shown(&self) -> String {

@@ -11,6 +11,7 @@ use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Transform, Transformed};
 
 use crate::support::daemon::{Home, pipeline};
+use crate::support::transform::through;
 
 fn make(yaml: &str) -> Arc<dyn Transform> {
     let options: Options = serde_saphyr::from_str(yaml).unwrap();
@@ -201,7 +202,7 @@ fn transforms_follow_one_another() {
         "{\"c\":\"at\",\"items\":5}",
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let done = runtime.block_on(transforms.apply(batch(records))).unwrap();
+    let done = runtime.block_on(through(&transforms, batch(records))).unwrap();
     assert_eq!(texts(&done.batch), ["{\"id\":2}", "{\"id\":3}"]);
     let keys: Vec<_> = done.batch.partition_keys(0).collect();
     assert_eq!(keys, [(&b"c"[..], &b"de"[..]), (b"t", b"first"), (b"t", b"last"), (b"id", b"2")]);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::daemon::{Home, files, pipeline, until};
+use crate::support::transform::through;
 
 const ACTS: &str = include_str!("wasm/acts.wat");
 const SLEEPER: &str = include_str!("wasm/sleeper.wat");
@@ -191,7 +192,7 @@ fn several_modules_are_a_chain_and_each_has_its_config() {
     let of = |config: Value| folder.make(json!({ "module": "acts.wasm", "config": config })).unwrap();
     let chain = vec![of(json!("-1")), of(json!({ "b": 2, "a": [1] })), of(json!(null))];
     let transforms = Transforms::new("p", chain, &Metrics::new().pipeline("p"));
-    let transformed = run(transforms.apply(batch(["a", "!mb", "!ewhy", "!d"]))).unwrap();
+    let transformed = run(through(&transforms, batch(["a", "!mb", "!ewhy", "!d"]))).unwrap();
     assert_eq!(texts(&transformed.batch), ["a-1{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}", "b{\"a\":[1],\"b\":2}"]);
     assert_eq!((transformed.rejected.len(), transformed.dropped), (1, 1));
 }
@@ -275,7 +276,7 @@ fn a_module_is_replaced_under_load_and_each_record_is_answered_once_by_one_of_th
             while !done.load(Ordering::Relaxed) || !versions.ends_with('3') {
                 let records: Vec<String> = (next..next + 50).map(|n| n.to_string()).chain(["!v".into()]).collect();
                 next += 50;
-                let transformed = run(transforms.apply(batch(&records))).unwrap();
+                let transformed = run(through(&transforms, batch(&records))).unwrap();
                 let out = texts(&transformed.batch);
                 assert_eq!(out[..50], records[..50]);
                 assert_eq!((out.len(), transformed.rejected.len()), (51, 0));

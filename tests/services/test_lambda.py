@@ -125,7 +125,7 @@ def test_a_function_that_is_down_is_waited_for_and_kills_double_nothing(hydrant,
     daemon.start()
     records = [{"n": n, "country": "de", "pad": "x" * 300} for n in range(6000)]
     put(daemon, records[:3000])
-    said = "a transform cannot be had: its records are read again"
+    said = "a transform cannot work: trying again"
     await_that(lambda: said in daemon.log.read_text(), "it says what it waits for")
     daemon.kill()
     daemon.start()

@@ -4,3 +4,4 @@ pub mod daemon;
 pub mod lambda;
 pub mod s3;
 pub mod sink;
+pub mod transform;
