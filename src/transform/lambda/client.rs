@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use crate::transform::Wrong;
 
 /// Bytes of an answer at the most: what Lambda itself says when a function returns more.
 const REPLY_BYTES_MAX: usize = 6_291_556;
-/// Bytes of an error's body that are read.
-const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an error at the most.
+pub const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Characters of what others say in our messages.
 const SAID_CHARS_MAX: usize = 300;
 
@@ -54,6 +55,8 @@ pub struct Failure {
     pub message: Cow<'static, str>,
     pub detail: String,
     pub hint: Option<&'static str>,
+    /// Whether it is one of size: a call with fewer records may go well.
+    pub of_size: bool,
     kind: Kind,
 }
 
@@ -74,11 +77,12 @@ impl Client {
     pub fn new(checked: &Checked, options: &Options) -> Result<Client, Wrong> {
         // Another part of the process may have said so already.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let timeout = options.timeout.duration();
         let http = reqwest::Client::builder()
             .user_agent(concat!("hydrant/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
-            .timeout(options.timeout.duration())
-            .connect_timeout(CONNECT_TIME_MAX)
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIME_MAX.min(timeout / 2))
             .tcp_user_timeout(UNCONFIRMED_TIME_MAX)
             .tcp_keepalive(PROBE_INTERVAL)
             .tcp_keepalive_interval(PROBE_INTERVAL)
@@ -134,7 +138,7 @@ impl Client {
         let body = read(&mut answer, REPLY_BYTES_MAX).await.map_err(|error| Failure::of_transport(&error))?;
         let Some(body) = body else {
             let message = format!("its answer has more than {REPLY_BYTES_MAX} bytes");
-            return Err(Failure::function("Function.ResponseSizeTooLarge", &message));
+            return Err(Failure::function(ANSWER_TOO_LARGE, &message));
         };
         match function_error {
             Some(_) => Err(Failure::of_function(&body)),
@@ -207,6 +211,11 @@ fn credentials(options: &Options) -> Result<AwsCredentialProvider, Wrong> {
 
 const ACCESS_DENIED: &str = "Access was denied. Ensure that the access policy allows access to the Lambda function.";
 
+const INTERNAL: &str = "Lambda.InternalServerError";
+const NOT_TAKEN: &str = "The Lambda service did not take the call.";
+/// The error that Lambda itself makes of an answer of more than 6 MB.
+const ANSWER_TOO_LARGE: &str = "Function.ResponseSizeTooLarge";
+
 impl Failure {
     fn new(
         kind: Kind,
@@ -214,7 +223,7 @@ impl Failure {
         message: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Failure {
-        Failure { code, message: message.into(), detail: detail.into(), hint: None, kind }
+        Failure { code, message: message.into(), detail: detail.into(), hint: None, of_size: false, kind }
     }
 
     fn refused(code: &'static str, message: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Failure {
@@ -240,23 +249,24 @@ impl Failure {
         let detail = [error_type, message].map(said);
         let detail = detail.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join(": ");
         let told = "The Lambda function was successfully invoked but it returned an error result.";
-        Failure::new(Kind::Function, "Lambda.FunctionError", told, detail)
+        let failure = Failure::new(Kind::Function, "Lambda.FunctionError", told, detail);
+        Failure { of_size: error_type == ANSWER_TOO_LARGE, ..failure }
     }
 
     /// The answer is not what a function for Firehose answers.
-    pub fn malformed(why: impl Into<String>) -> Failure {
+    pub fn malformed(why: &str) -> Failure {
         let told = "There was an error parsing returned records from the Lambda function. Ensure that the returned \
                     records follow the status model required by Amazon Data Firehose.";
-        Failure::new(Kind::Final, "Lambda.JsonProcessingException", told, format!("the answer: {}", why.into()))
+        Failure::new(Kind::Final, "Lambda.JsonProcessingException", told, format!("the answer: {}", said(why)))
     }
 
-    /// A record does not fit into a request.
-    pub fn too_large() -> Failure {
+    /// A record, or all of them, do not fit into a request.
+    pub fn too_large(detail: impl Into<String>) -> Failure {
         let told = format!(
             "The record does not fit into a request of at most {} bytes with its data in base64.",
             super::request::REQUEST_BYTES_MAX
         );
-        Failure::new(Kind::Final, "Lambda.RequestTooLarge", told, "a record does not fit into a request")
+        Failure { of_size: true, ..Failure::new(Kind::Final, "Lambda.RequestTooLarge", told, detail) }
     }
 
     fn of_function(body: &[u8]) -> Failure {
@@ -269,7 +279,7 @@ impl Failure {
     }
 
     fn of_transport(error: &reqwest::Error) -> Failure {
-        if error.is_timeout() && !error.is_connect() {
+        if error.is_timeout() && !error.is_connect() && !is_of_system(error) {
             let told = "Amazon Data Firehose encountered Request did not complete before the request timeout \
                         configuration error when invoking the Lambda function.";
             return Failure::new(Kind::Function, "Lambda.FunctionRequestTimedOut", told, "no answer within `timeout`");
@@ -305,6 +315,7 @@ impl Failure {
                 "The Lambda concurrent execution limit is exceeded. Increase the concurrent execution limit.",
                 detail,
             ),
+            (413, _) | (_, "RequestTooLargeException") => Failure::too_large(detail),
             (404, _) => Failure::refused(
                 "Lambda.ResourceNotFound",
                 "The specified Lambda function does not exist. Use a different function that does exist.",
@@ -325,12 +336,10 @@ impl Failure {
             (_, "ENILimitReachedException") => {
                 Failure::refused("Lambda.ENILimitReachedException", message.to_owned(), detail)
             }
-            _ => Failure::new(
-                Kind::Unreachable,
-                "Lambda.InternalServerError",
-                "The Lambda service did not take the call.",
-                detail,
-            ),
+            (415, _) | (_, "InvalidRequestContentException" | "UnsupportedMediaTypeException") => {
+                Failure::new(Kind::Final, INTERNAL, NOT_TAKEN, detail)
+            }
+            _ => Failure::new(Kind::Unreachable, INTERNAL, NOT_TAKEN, detail),
         }
     }
 }
@@ -339,6 +348,11 @@ impl Failure {
 fn said(text: &str) -> String {
     let words: String = text.chars().take(SAID_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     words.trim().to_owned()
+}
+
+/// Whether the system says so, such as that bytes of ours were not confirmed: not our own patience is at its end.
+fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<io::Error>())
 }
 
 /// The innermost cause: the outer ones only say that a request failed, and to which url.
@@ -384,6 +398,7 @@ mod tests {
         ] {
             let failure = failure(status, kind, body);
             assert_eq!((failure.code, failure.may_pass()), (code, may_pass), "{status} {kind}");
+            assert!(!failure.of_size);
             assert!(failure.is_unreachable(), "{status} {kind}: no record's fault");
         }
         let emulated = failure(500, "", "{\"errorType\":\"KeyError\",\"errorMessage\":\"'id'\"}");
@@ -391,6 +406,29 @@ mod tests {
         assert_eq!(failure(404, "A:http://x", "{\"Message\":\"no\\nf\"}").detail, "HTTP 404: A: no f");
         assert_eq!(failure(400, "", "{\"__type\":\"ns#B\"}").detail, "HTTP 400: B");
         assert_eq!(failure(503, "", "<html>").detail, "HTTP 503: <html>");
+    }
+
+    #[test]
+    fn what_would_be_the_same_again_is_final() {
+        for (status, kind, code, of_size) in [
+            (413, "", "Lambda.RequestTooLarge", true),
+            (413, "RequestTooLargeException", "Lambda.RequestTooLarge", true),
+            (415, "UnsupportedMediaTypeException", "Lambda.InternalServerError", false),
+            (400, "InvalidRequestContentException", "Lambda.InternalServerError", false),
+        ] {
+            let failure = failure(status, kind, "{}");
+            assert_eq!((failure.code, failure.of_size), (code, of_size), "{status} {kind}");
+            assert!(!failure.may_pass() && !failure.is_unreachable(), "{status} {kind}");
+        }
+        assert!(Failure::of_function(b"{\"errorType\":\"Function.ResponseSizeTooLarge\"}").of_size);
+        assert!(!Failure::of_function(b"{\"errorType\":\"KeyError\"}").of_size);
+    }
+
+    #[test]
+    fn a_network_that_is_gone_is_told_from_a_slow_function() {
+        let unconfirmed = anyhow::Error::from(io::Error::from(io::ErrorKind::TimedOut)).context("a request failed");
+        assert!(is_of_system(unconfirmed.as_ref()), "as tcp_user_timeout has it");
+        assert!(!is_of_system(anyhow::Error::msg("operation timed out").context("a request failed").as_ref()));
     }
 
     #[test]

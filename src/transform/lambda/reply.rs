@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::client::Failure;
+use super::client::{ERROR_BYTES_MAX, Failure};
 use super::request::Ids;
 use crate::record::Batch;
 use crate::transform::{Answers, Invoked};
@@ -97,6 +97,26 @@ enum Returned<'a> {
     Again,
 }
 
+/// The function's error that emulators answer as if it were its answer, with status 200 and no header. CPU work.
+pub fn error_of(reply: &[u8]) -> Option<Failure> {
+    // A long one is a list of records: it is read once, by `settle`.
+    if reply.len() > ERROR_BYTES_MAX {
+        return None;
+    }
+    entries_of(reply).err().filter(Failure::may_pass)
+}
+
+fn entries_of(reply: &[u8]) -> Result<Vec<Entry<'_>>, Failure> {
+    let reply: Reply = serde_json::from_slice(reply).map_err(|error| match reply.starts_with(TIMED_OUT) {
+        true => Failure::function("", &String::from_utf8_lossy(reply)),
+        false => Failure::malformed(&error.to_string()),
+    })?;
+    reply.records.ok_or_else(|| match (reply.error_type, reply.error_message) {
+        (None, None) => Failure::malformed("it has no `records`"),
+        (kind, message) => Failure::function(&shown(kind), &shown(message)),
+    })
+}
+
 /// Adds what became of these rows to the answers. An error is one of the whole answer: nothing was added then.
 pub fn settle(
     batch: &Batch,
@@ -106,16 +126,7 @@ pub fn settle(
     invoked: &Invoked,
     answers: &mut Answers,
 ) -> Result<(), Failure> {
-    let reply: Reply = serde_json::from_slice(reply).map_err(|error| match reply.starts_with(TIMED_OUT) {
-        true => Failure::function("", &String::from_utf8_lossy(reply)),
-        false => Failure::malformed(error.to_string()),
-    })?;
-    let Some(entries) = reply.records else {
-        return Err(match (reply.error_type, reply.error_message) {
-            (None, None) => Failure::malformed("it has no `records`"),
-            (kind, message) => Failure::function(&shown(kind), &shown(message)),
-        });
-    };
+    let entries = entries_of(reply)?;
     let mut returned = vec![Returned::Nothing; rows.len()];
     for entry in entries {
         let number = entry.record_id.and_then(text).and_then(|id| ids.number(&id));
@@ -349,6 +360,8 @@ mod tests {
             assert_eq!(failure.code, "Lambda.JsonProcessingException", "{reply}");
             assert!(!failure.may_pass() && !failure.is_unreachable(), "{reply}: it is not asked again");
         }
+        let long = settled(|_| format!("\"{}\"", "secret ".repeat(9999))).unwrap_err();
+        assert!(long.detail.len() < 400, "an answer is not for the log: {}", long.detail);
         let emulated = json!({ "errorMessage": "boom", "errorType": "KeyError", "stackTrace": [] }).to_string();
         let failure = settled(|_| emulated.clone()).unwrap_err();
         assert_eq!((failure.code, failure.detail.as_str()), ("Lambda.FunctionError", "KeyError: boom"));
