@@ -131,7 +131,9 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     if !settings.once {
-        tokio::spawn(renew_transforms(built.ways.clone()));
+        for way in &built.ways {
+            tokio::spawn(renew_transforms(way.clone()));
+        }
     }
     let ready_ms = began.elapsed().as_millis();
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
@@ -175,13 +177,14 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     }
 }
 
-/// Looks for changed modules, for ever.
-async fn renew_transforms(ways: Vec<Arc<Way>>) {
+/// Looks for changed modules of a pipeline, for ever.
+async fn renew_transforms(way: Arc<Way>) {
     loop {
         tokio::time::sleep(RENEW_INTERVAL).await;
-        for way in ways.clone() {
-            // Compiling takes seconds, and must not hold up whoever is in a hurry.
-            let _ = tokio::task::spawn_blocking(move || way.transforms.renew()).await;
+        let renewing = way.clone();
+        // Compiling takes seconds, and must not hold up whoever is in a hurry.
+        if let Err(panic) = tokio::task::spawn_blocking(move || renewing.transforms.renew()).await {
+            tracing::error!(pipeline = way.name, error = %panic, "changed modules cannot be looked at now");
         }
     }
 }

@@ -78,7 +78,7 @@ fn what_is_no_list_of_transforms_is_told_so() {
         (
             "transforms:\n-\n",
             "3:2",
-            "`transforms[0]`: expected one of `wasm`, `jq`, `filter`, `metadata_extraction`, `lambda`, found nothing",
+            "`transforms[0]`: expected one of `filter`, `jq`, `metadata_extraction`, `wasm`, `lambda`, found nothing",
         ),
         ("transforms:\n- jq: .\n  filter: .\n", "4:3", "`transforms[0]`: expected exactly one of"),
         (
