@@ -189,7 +189,8 @@ async fn fill_from(
     promises: &Promises,
     pause: &mut Pause,
 ) -> Result<(), Fault> {
-    let mut reader = way.transforms.reader(way.source.open(shard, from.as_ref()).await?);
+    let opened = way.source.open(shard, from.as_ref()).await?;
+    let mut reader = way.transforms.reader(opened, &way.budget, pause.is_after_fault());
     let mut at = from.insert(reader.position()).clone();
     way.checkpoint.begin(shard, &at);
     way.progress.begin(shard, &at, &at);

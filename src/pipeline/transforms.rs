@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::budget::Budget;
 use crate::error::{Fault, Reason};
 use crate::metrics::PipelineMetrics;
 use crate::position::Position;
@@ -34,10 +35,11 @@ impl Transforms {
         }
     }
 
-    /// A reader of what becomes of `reader`'s records; one that gathers, if one of them is paid by the call.
-    pub fn reader(&self, reader: Box<dyn Reader>) -> Transforming<'_> {
+    /// A reader of what becomes of `reader`'s records; one that gathers, if one of them is paid by the call. `at_once`:
+    /// its first records have waited to be gathered before.
+    pub fn reader(&self, reader: Box<dyn Reader>, budget: &Budget, at_once: bool) -> Transforming<'_> {
         let reader = match self.gather {
-            Some(gather) => gather.reader(reader),
+            Some(gather) => gather.reader(reader, budget.hold(), at_once),
             None => reader,
         };
         Transforming { reader, transforms: self, under_way: None }

@@ -86,6 +86,11 @@ impl Pause {
         tokio::time::sleep(pause).await;
     }
 
+    /// Whether nothing has gone well since a fault.
+    pub fn is_after_fault(&self) -> bool {
+        self.faults > 0
+    }
+
     /// Something went well.
     pub fn over(&mut self) {
         self.faults = 0;

@@ -5,6 +5,7 @@
 //! handed on     |........|                  |.................|     |.|
 //!                size_bytes reached          size_bytes_most         interval
 //! ```
+//! What is held counts as memory of encoders, until the next read is asked for: when that is short, less is gathered.
 //! The promise: it is a reader like any other. What it holds has not moved its position, so nothing is lost when it is
 //! dropped, and a read that was cancelled goes on with what is gathered.
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Read, Reader};
+use crate::budget;
 use crate::error::Fault;
 use crate::position::Position;
 use crate::record::Batch;
@@ -26,34 +28,41 @@ pub const RECORDS_MOST: usize = 1 << 16;
 pub struct Gather {
     /// Payload bytes that are enough if no more can be read now.
     pub size_bytes: u64,
-    /// Payload bytes that are enough even if there is more.
+    /// Payload bytes that are enough even if there is more; or twice as many bytes of memory.
     pub size_bytes_most: u64,
-    /// How long the first of them waits.
+    /// How long the first of them waits. With none, what can be read now is gathered.
     pub interval: Duration,
 }
 
 impl Gather {
-    /// A reader that hands on in larger pieces what `inner` reads.
-    pub fn reader(self, inner: Box<dyn Reader>) -> Box<dyn Reader> {
+    /// A reader that hands on in larger pieces what `inner` reads. `at_once`: the first time records do not wait for the
+    /// interval, as they have done so before a fault.
+    pub fn reader(self, inner: Box<dyn Reader>, account: budget::Held, at_once: bool) -> Box<dyn Reader> {
         let position = inner.position();
-        Box::new(Gathering { inner, gather: self, position, held: None, over: None })
+        let interval = if at_once { Duration::ZERO } else { self.interval };
+        Box::new(Gathering { inner, gather: self, interval, position, held: None, over: None, account })
     }
 }
 
 struct Gathering {
     inner: Box<dyn Reader>,
     gather: Gather,
+    /// How long the first of what is held waits; `gather`'s, but for the first time.
+    interval: Duration,
     /// Where what is held begins.
     position: Position,
     held: Option<Held>,
     /// What the inner reader answered behind what is held: its end, or a fault.
     over: Option<Result<Option<Read>, Fault>>,
+    /// The memory of what is held, and of what was handed on last.
+    account: budget::Held,
 }
 
 struct Held {
     batches: Vec<Batch>,
     records: usize,
     bytes: u64,
+    memory_bytes: usize,
     end: Position,
     deadline: Instant,
 }
@@ -61,26 +70,35 @@ struct Held {
 impl Gathering {
     fn hold(&mut self, read: Read) {
         let Read { batch, end } = read;
-        let deadline = Instant::now() + self.gather.interval;
+        let deadline = Instant::now() + self.interval;
         let held = self.held.get_or_insert_with(|| Held {
             batches: Vec::new(),
             records: 0,
             bytes: 0,
+            memory_bytes: 0,
             end: end.clone(),
             deadline,
         });
         held.records += batch.len();
         held.bytes += batch.payload_bytes();
+        held.memory_bytes += batch.memory();
         held.batches.push(batch);
         held.end = end;
+        self.account.set(held.memory_bytes);
     }
 
     /// Whether no more is to be read before what is held is handed on. A gap of the log waits for nobody.
     fn is_full(&self) -> bool {
-        let full = |held: &Held| {
-            held.records == 0 || held.records >= RECORDS_MOST || held.bytes >= self.gather.size_bytes_most
-        };
-        self.over.is_some() || self.held.as_ref().is_some_and(full)
+        let Some(held) = &self.held else { return self.over.is_some() };
+        let memory_bytes_most = usize::try_from(self.gather.size_bytes_most.saturating_mul(2)).unwrap_or(usize::MAX);
+        self.over.is_some()
+            || held.records == 0
+            || held.records >= RECORDS_MOST
+            || held.bytes >= self.gather.size_bytes_most
+            || held.memory_bytes >= memory_bytes_most
+            || self.account.is_too_much()
+            // Reads that never wait would not let the clock have its say.
+            || !self.interval.is_zero() && held.deadline <= Instant::now()
     }
 }
 
@@ -95,6 +113,9 @@ impl Reader for Gathering {
     }
 
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
+        if self.held.is_none() {
+            self.account.set(0);
+        }
         while !self.is_full() {
             let enough = self.held.as_ref().map(|held| (held.bytes >= self.gather.size_bytes, held.deadline));
             let handed_on = async {
@@ -116,6 +137,7 @@ impl Reader for Gathering {
         match self.held.take() {
             Some(held) => {
                 self.position = held.end.clone();
+                self.interval = self.gather.interval;
                 Ok(Some(Read { batch: Batch::join(held.batches), end: held.end }))
             }
             None => self.over.take().unwrap_or(Ok(None)),
@@ -129,13 +151,15 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::budget::Budget;
     use crate::error::Blame;
     use crate::record::BatchBuilder;
 
-    /// Reads what a test sends: a number of records of ten bytes, or a fault. Its end is the end of the shard.
+    /// Reads what a test sends: a number of records, or a fault. Its end is the end of the shard.
     struct Sent {
         given: mpsc::UnboundedReceiver<Result<u64, Fault>>,
         position: u64,
+        payload_bytes: usize,
     }
 
     #[async_trait]
@@ -151,7 +175,9 @@ mod tests {
         async fn next(&mut self) -> Result<Option<Read>, Fault> {
             let Some(records) = self.given.recv().await.transpose()? else { return Ok(None) };
             let mut batch = BatchBuilder::default();
-            (0..records).for_each(|n| batch.push(format!("{:010}", self.position + n).as_bytes(), 0));
+            (0..records).for_each(|n| {
+                batch.push(format!("{:0width$}", self.position + n, width = self.payload_bytes).as_bytes(), 0)
+            });
             self.position += records.max(1);
             Ok(Some(Read { batch: batch.finish(), end: self.position.into() }))
         }
@@ -163,9 +189,14 @@ mod tests {
 
     /// Ten records are enough, thirty at most.
     fn gathering() -> (Sender, Box<dyn Reader>) {
+        let gather = Gather { size_bytes: 1000, size_bytes_most: 3000, interval: INTERVAL };
+        gathering_of(100, gather, &Budget::new(usize::MAX), false)
+    }
+
+    fn gathering_of(payload_bytes: usize, gather: Gather, budget: &Budget, at_once: bool) -> (Sender, Box<dyn Reader>) {
         let (sender, given) = mpsc::unbounded_channel();
-        let gather = Gather { size_bytes: 100, size_bytes_most: 300, interval: INTERVAL };
-        (sender, gather.reader(Box::new(Sent { given, position: 0 })))
+        let sent = Box::new(Sent { given, position: 0, payload_bytes });
+        (sender, gather.reader(sent, budget.hold(), at_once))
     }
 
     /// How many records are handed on, and where they end.
@@ -227,12 +258,61 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn records_without_bytes_are_handed_on_too() {
-        let (sender, given) = mpsc::unbounded_channel();
         let gather = Gather { size_bytes: u64::MAX, size_bytes_most: u64::MAX, interval: INTERVAL };
-        let mut reader = gather.reader(Box::new(Sent { given, position: 0 }));
+        let (sender, mut reader) = gathering_of(1, gather, &Budget::new(usize::MAX), false);
         (0..3).for_each(|_| sender.send(Ok(RECORDS_MOST as u64 / 2)).unwrap());
         let began = Instant::now();
         assert_eq!(next(&mut *reader).await.0, RECORDS_MOST);
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_records_count_as_the_memory_they_take() {
+        let gather = Gather { size_bytes: 1000, size_bytes_most: 1000, interval: INTERVAL };
+        let (sender, mut reader) = gathering_of(4, gather, &Budget::new(usize::MAX), false);
+        (0..20).for_each(|_| sender.send(Ok(10)).unwrap());
+        assert_eq!(next(&mut *reader).await.0, 100, "each takes 4 bytes, and 16 beside them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_memory_is_short_less_is_gathered() {
+        let budget = Budget::new(1 << 20);
+        let gather = Gather { size_bytes: 1 << 20, size_bytes_most: 1 << 20, interval: INTERVAL };
+        let (sender, mut reader) = gathering_of(100, gather, &budget, false);
+        (0..20).for_each(|_| sender.send(Ok(1000)).unwrap());
+        let began = Instant::now();
+        let (records, _) = next(&mut *reader).await;
+        assert_eq!(records, 5000, "half a mebibyte is for encoders");
+        assert_eq!(budget.in_use().encoders, 5000 * 116, "they count for as long as the transform has them");
+        let mut small = budget.hold();
+        small.set(1 << 19);
+        assert_eq!(next(&mut *reader).await.0, 3000, "an even share of it, beside another");
+        drop(reader);
+        assert_eq!(budget.in_use().encoders, 1 << 19);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_waited_before_a_fault_does_not_wait_again() {
+        let gather = Gather { size_bytes: 1000, size_bytes_most: 3000, interval: INTERVAL };
+        let (sender, mut reader) = gathering_of(100, gather, &Budget::new(usize::MAX), true);
+        let began = Instant::now();
+        (0..3).for_each(|_| sender.send(Ok(1)).unwrap());
+        assert_eq!(next(&mut *reader).await.0, 3, "all that is there");
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        sender.send(Ok(1)).unwrap();
+        assert_eq!(next(&mut *reader).await.0, 1);
+        assert_eq!(began.elapsed().as_secs(), INTERVAL.as_secs(), "only the first time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_in_between_takes_nothing_and_the_clock_counts_on() {
+        let (sender, mut reader) = gathering();
+        sender.send(Ok(3)).unwrap();
+        assert!(reader.next().now_or_never().is_none(), "a chunk's interval is over");
+        tokio::time::advance(INTERVAL * 2).await;
+        (0..9).for_each(|_| sender.send(Ok(1)).unwrap());
+        assert_eq!(next(&mut *reader).await, (3, 3.into()), "its own is over as well");
+        assert_eq!(next(&mut *reader).await.0, 9);
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use hydrant::budget::Budget;
 use hydrant::error::Fault;
 use hydrant::ground::Ground;
 use hydrant::position::{Position, Shard};
@@ -314,7 +315,7 @@ impl Source for GatheredSource {
     }
 
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
-        Ok(self.gather.reader(self.source.open(shard, from).await?))
+        Ok(self.gather.reader(self.source.open(shard, from).await?, Budget::new(usize::MAX).hold(), false))
     }
 
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
