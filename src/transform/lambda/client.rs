@@ -14,7 +14,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::Request;
 use reqwest::redirect::Policy;
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 use super::options::{Checked, Options};
 use crate::cpu::off_async;
@@ -86,9 +86,10 @@ impl Client {
             .tcp_user_timeout(UNCONFIRMED_TIME_MAX)
             .tcp_keepalive(PROBE_INTERVAL)
             .tcp_keepalive_interval(PROBE_INTERVAL)
-            .tcp_keepalive_retries(PROBES_MAX)
-            .build()
-            .map_err(|error| Wrong::new("", format!("no client for https: {}", causes(&error))))?;
+            .tcp_keepalive_retries(PROBES_MAX);
+        // A proxy of the environment would look for the emulator on its own host.
+        let http = if is_loopback(&checked.endpoint) { http.no_proxy() } else { http };
+        let http = http.build().map_err(|error| Wrong::new("", format!("no client for https: {}", causes(&error))))?;
         let mut url = checked.endpoint.clone();
         let endpoint = url.as_str().trim_end_matches('/').to_owned();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -169,6 +170,15 @@ impl Client {
             signer.try_authorize(&mut request, None).map_err(|error| broken(&error))?;
         }
         Ok((request.into_parts().0.headers, body))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -406,6 +416,13 @@ mod tests {
         assert_eq!(failure(404, "A:http://x", "{\"Message\":\"no\\nf\"}").detail, "HTTP 404: A: no f");
         assert_eq!(failure(400, "", "{\"__type\":\"ns#B\"}").detail, "HTTP 400: B");
         assert_eq!(failure(503, "", "<html>").detail, "HTTP 503: <html>");
+    }
+
+    #[test]
+    fn an_emulator_on_this_host_is_reached_without_a_proxy() {
+        let is = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        assert!(is("http://localhost:8080") && is("http://127.0.0.9") && is("http://[::1]:8080/base"));
+        assert!(!is("http://127.example.com") && !is("https://lambda.eu-central-1.amazonaws.com"));
     }
 
     #[test]

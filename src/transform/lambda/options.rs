@@ -128,7 +128,7 @@ impl Options {
         if let Some(qualifier) = &self.qualifier {
             check_qualifier(qualifier).map_err(|error| Wrong::new("qualifier", error))?;
             if function.qualifier.is_some() {
-                return Err(Wrong::new("qualifier", format!("`{}` has a version or alias already", self.function)));
+                return Err(Wrong::new("qualifier", "`function` has a version or alias already"));
             }
         }
         let region = self.region_of(&function)?;
@@ -203,23 +203,14 @@ impl Options {
     fn region_of(&self, function: &Function) -> Result<String, Wrong> {
         let of_function = function.home.as_ref().map(|home| home.region.as_str());
         if let Some(region) = &self.region {
-            if region.is_empty() || !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-                return Err(Wrong::new("region", format!("`{region}` is no region")));
-            }
+            check_region(region).map_err(|error| Wrong::new("region", error))?;
             if of_function.is_some_and(|of_function| of_function != region) {
-                return Err(Wrong::new("region", format!("`{region}` is not the region of `{}`", self.function)));
+                return Err(Wrong::new("region", format!("`{region}` is not the region of `function`")));
             }
         }
-        let of_environment = || {
-            let named = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().filter_map(|name| std::env::var(name).ok());
-            named.into_iter().find(|region| !region.is_empty())
-        };
-        let region = of_function.map(str::to_owned).or_else(|| self.region.clone()).or_else(of_environment);
-        match region {
-            Some(region) => Ok(region),
-            None if self.endpoint.is_some() => Ok(NO_REGION.into()),
-            None => Err(Wrong::new("region", "not given, and `AWS_REGION` is not set")
-                .hint("write `region: eu-central-1`, or the function's ARN")),
+        match of_function.or(self.region.as_deref()) {
+            Some(region) => Ok(region.to_owned()),
+            None => region_of_environment(|name| std::env::var(name).ok(), self.endpoint.is_some()),
         }
     }
 
@@ -239,6 +230,29 @@ impl Options {
             return Err(wrong("`?` and `#` have no meaning here".into()));
         }
         Ok(url)
+    }
+}
+
+/// The region that the environment names, as SDKs have it; an emulator needs none.
+fn region_of_environment(variable: impl Fn(&str) -> Option<String>, is_given_endpoint: bool) -> Result<String, Wrong> {
+    for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        if let Some(region) = variable(name).filter(|region| !region.is_empty()) {
+            let checked = check_region(&region).map_err(|error| Wrong::new("region", format!("{name}: {error}")));
+            return checked.map(|()| region);
+        }
+    }
+    match is_given_endpoint {
+        true => Ok(NO_REGION.into()),
+        false => Err(Wrong::new("region", "not given, and `AWS_REGION` is not set")
+            .hint("write `region: eu-central-1`, or the function's ARN")),
+    }
+}
+
+/// Whether this may be a region: it goes into urls, headers and ARNs as it is.
+fn check_region(region: &str) -> Result<(), String> {
+    match !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        true => Ok(()),
+        false => Err(format!("`{region}` is no region")),
     }
 }
 
@@ -277,10 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn the_environments_region_is_looked_at_too() {
+        let of = |text: &'static str, is_given_endpoint| {
+            region_of_environment(|name| (name == "AWS_DEFAULT_REGION").then(|| text.into()), is_given_endpoint)
+                .map_err(|wrong| wrong.message)
+        };
+        assert_eq!(of("eu-central-1", false).unwrap(), "eu-central-1");
+        assert_eq!(of("eu central", true).unwrap_err(), "AWS_DEFAULT_REGION: `eu central` is no region");
+        assert_eq!(of("", true).unwrap(), NO_REGION);
+        assert_eq!(of("", false).unwrap_err(), "not given, and `AWS_REGION` is not set");
+    }
+
+    #[test]
     fn options_that_cannot_be_are_refused_by_name() {
         for (yaml, message) in [
             ("function: a b", "function: a function's name is 1 to 64 of a-z, A-Z, 0-9, - and _, found `a b`"),
-            ("function: f:1\nqualifier: 2", "qualifier: `f:1` has a version or alias already"),
+            ("function: f:1\nqualifier: 2", "qualifier: `function` has a version or alias already"),
             (
                 "function: f\nqualifier: a/b",
                 "qualifier: a version or alias is 1 to 128 of a-z, A-Z, 0-9, -, _ and $, found `a/b`",
@@ -288,7 +314,7 @@ mod tests {
             ("function: f\nregion: a.b", "region: `a.b` is no region"),
             (
                 "function: arn:aws:lambda:eu-central-1:123456789012:function:f\nregion: us-east-1",
-                "region: `us-east-1` is not the region of `arn:aws:lambda:eu-central-1:123456789012:function:f`",
+                "region: `us-east-1` is not the region of `function`",
             ),
             ("function: f\nendpoint: nowhere", "endpoint: `nowhere` is no url: relative URL without a base"),
             ("function: f\nendpoint: \"ftp://h\"", "endpoint: `ftp://h` is neither http nor https"),
