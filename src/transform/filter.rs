@@ -62,6 +62,13 @@ struct Filter {
     limits: Limits,
 }
 
+/// What became of some rows.
+#[derive(Default)]
+struct Part {
+    kept: Vec<u32>,
+    failed: Vec<(usize, jaq::Failure)>,
+}
+
 impl Filter {
     fn keeps(&self, batch: &Batch, row: usize) -> Result<bool, jaq::Failure> {
         let mut kept = false;
@@ -76,26 +83,23 @@ impl Filter {
 #[async_trait]
 impl Transform for Filter {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
-        let parts = jaq::over(&batch, |rows| {
-            let (mut kept, mut failed) = (Vec::with_capacity(rows.len()), Vec::new());
-            for row in rows {
-                match self.keeps(&batch, row) {
-                    Ok(true) => kept.push(row as u32),
-                    Ok(false) => {}
-                    Err(failure) => failed.push((row, failure)),
-                }
+        let done = jaq::over(&batch, |part: &mut Part, row| {
+            match self.keeps(&batch, row) {
+                Ok(true) => part.kept.push(row as u32),
+                Ok(false) => {}
+                Err(failure) => part.failed.push((row, failure)),
             }
-            (kept, failed)
-        });
-        let (mut kept, mut answers) = (Vec::with_capacity(batch.len()), Answers::default());
-        for (part, failed) in parts {
-            kept.extend(part);
-            failed.into_iter().for_each(|(row, failure)| answers.fail(&batch, row, FAILED, failure.to_string()));
+            0
+        })?;
+        let (mut kept, mut answers) = (Vec::with_capacity(done.rows), Answers::default());
+        for part in done.parts {
+            kept.extend(part.kept);
+            part.failed.iter().for_each(|(row, failure)| answers.fail(&batch, *row, FAILED, failure.to_string()));
         }
         let rejected = answers.finish().rejected;
-        let dropped = (batch.len() - kept.len() - rejected.len()) as u64;
+        let dropped = (done.rows - kept.len() - rejected.len()) as u64;
         let batch = if kept.len() == batch.len() { batch } else { batch.select(&kept) };
-        Ok(Transformed { batch, rejected, dropped, ..Transformed::default() })
+        Ok(Transformed { batch, rejected, dropped, left: done.left })
     }
 
     fn shown(&self) -> String {

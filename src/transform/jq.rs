@@ -1,20 +1,15 @@
 //! `jq`: each record becomes the outputs of a jq program: none, one or several.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Deserializer};
 
-use super::jaq::{self, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map};
+use super::jaq::{self, BATCH_BYTES_MAX, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map};
 use super::{Answers, Transform, Transformed, Wrong};
 use crate::error::Fault;
 use crate::record::Batch;
 use crate::units::{Interval, Size};
-
-/// Bytes that all records of a batch may become.
-const BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// What an output costs beside its bytes.
 const OUTPUT_BYTES: usize = 32;
@@ -31,7 +26,7 @@ pub struct Options {
     pub program: String,
     /// For one record.
     pub time_max: Interval,
-    /// Bytes that one record may become.
+    /// Bytes that one record may become, with what its outputs take over from it: key, headers, partition keys.
     pub output_max: Size,
 }
 
@@ -83,6 +78,7 @@ struct Jq {
 }
 
 /// What some rows became.
+#[derive(Default)]
 struct Part {
     text: String,
     /// Where each output ends in the text.
@@ -98,54 +94,39 @@ enum Became {
 }
 
 impl Jq {
-    fn part(&self, batch: &Batch, rows: Range<usize>, of_batch: &AtomicUsize) -> Part {
-        let mut part = Part { text: String::new(), ends: Vec::new(), rows: Vec::with_capacity(rows.len()) };
-        for row in rows {
-            let (start, outputs) = (part.text.len(), part.ends.len());
-            let done = self.program.run(batch, row, self.limits, |value| {
-                let spent = (part.ends.len() - outputs) * OUTPUT_BYTES;
-                let left = (start + self.output_bytes_max).saturating_sub(spent);
-                jaq::write(&mut part.text, &value, left).map_err(|unwritten| match unwritten {
-                    Unwritten::TooLong => {
-                        format!("the record becomes longer than {} bytes", self.output_bytes_max)
-                    }
-                    Unwritten::NotFinite => {
-                        "an output holds a number that JSON has no word for: nan or infinite".into()
-                    }
-                })?;
-                part.ends.push(part.text.len());
-                Ok(())
-            });
-            let bytes = part.text.len() - start + (part.ends.len() - outputs) * OUTPUT_BYTES;
-            let done =
-                done.and_then(|()| match of_batch.fetch_add(bytes, Ordering::Relaxed) + bytes > BATCH_BYTES_MAX {
-                    true => {
-                        let most = BATCH_BYTES_MAX >> 20;
-                        Err(Failure::Program(format!("the records of this batch become longer than {most} MiB")))
-                    }
-                    false => Ok(()),
-                });
-            part.rows.push(match done {
-                Ok(()) => Became::Outputs(part.ends.len() - outputs),
-                Err(failure) => {
-                    part.text.truncate(start);
-                    part.ends.truncate(outputs);
-                    Became::Failed(failure)
-                }
-            });
-        }
-        part
+    /// What row `row` becomes; gives the bytes of it.
+    fn add(&self, part: &mut Part, batch: &Batch, row: usize) -> usize {
+        let (start, outputs) = (part.text.len(), part.ends.len());
+        let output_bytes = OUTPUT_BYTES + jaq::inherited_bytes(batch, row);
+        let done = self.program.run(batch, row, self.limits, |value| {
+            let spent = (part.ends.len() - outputs) * output_bytes;
+            let left = (start + self.output_bytes_max).saturating_sub(spent);
+            jaq::write(&mut part.text, &value, left).map_err(|unwritten| match unwritten {
+                Unwritten::TooLong => format!("the record becomes longer than {} bytes", self.output_bytes_max),
+                Unwritten::NotFinite => "an output holds a number that JSON has no word for: nan or infinite".into(),
+            })?;
+            part.ends.push(part.text.len());
+            Ok(())
+        });
+        part.rows.push(match done {
+            Ok(()) => Became::Outputs(part.ends.len() - outputs),
+            Err(failure) => {
+                part.text.truncate(start);
+                part.ends.truncate(outputs);
+                Became::Failed(failure)
+            }
+        });
+        part.text.len() - start + (part.ends.len() - outputs) * output_bytes
     }
 }
 
 #[async_trait]
 impl Transform for Jq {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
-        let of_batch = AtomicUsize::new(0);
-        let parts = jaq::over(&batch, |rows| self.part(&batch, rows, &of_batch));
+        let done = jaq::over(&batch, |part, row| self.add(part, &batch, row))?;
         let mut answers = Answers::with_room_for(&batch);
         let mut row = 0;
-        for part in parts {
+        for part in done.parts {
             let (mut ends, mut start) = (part.ends.iter(), 0);
             for became in part.rows {
                 match became {
@@ -161,7 +142,7 @@ impl Transform for Jq {
                 row += 1;
             }
         }
-        Ok(answers.finish())
+        Ok(Transformed { left: done.left, ..answers.finish() })
     }
 
     fn shown(&self) -> String {

@@ -125,9 +125,15 @@ fn keys_of(value: &Value) -> Result<Vec<(String, String)>, String> {
 #[async_trait]
 impl Transform for Extraction {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
-        let parts = jaq::over(&batch, |rows| rows.map(|row| self.keys(&batch, row)).collect::<Vec<_>>());
+        let done = jaq::over(&batch, |part: &mut Vec<_>, row| {
+            let keys = self.keys(&batch, row);
+            let bytes = |keys: &Vec<(String, String)>| keys.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let bytes = keys.as_ref().map_or(0, bytes);
+            part.push(keys);
+            batch.payload(row).len() + jaq::inherited_bytes(&batch, row) + bytes
+        })?;
         let mut answers = Answers::with_room_for(&batch);
-        for (row, keys) in parts.into_iter().flatten().enumerate() {
+        for (row, keys) in done.parts.into_iter().flatten().enumerate() {
             match keys {
                 Ok(keys) => {
                     let keys: Vec<_> = keys.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -138,7 +144,7 @@ impl Transform for Extraction {
                 }
             }
         }
-        Ok(answers.finish())
+        Ok(Transformed { left: done.left, ..answers.finish() })
     }
 
     fn shown(&self) -> String {

@@ -24,6 +24,8 @@ pub struct Program {
     pub(super) filter: Filter<Json>,
     /// Those of [`VARIABLES`] that it names.
     pub(super) variables: Vec<&'static str>,
+    /// Whether it may have labels.
+    pub(super) labels: bool,
     /// Keys of the object that it makes, if it is known to make one with no others.
     pub keys: Option<Vec<String>>,
 }
@@ -76,7 +78,7 @@ fn compile(text: &str) -> Result<Program, Flaw> {
         first.map_or_else(|| unknown(text), |(name, undefined)| compiling(text, name, &undefined))
     })?;
     let keys = load::parse(text, |parser| parser.term()).as_ref().and_then(keys);
-    Ok(Program { filter, variables, keys })
+    Ok(Program { filter, variables, labels: text.contains("label"), keys })
 }
 
 fn unknown(text: &str) -> Flaw {

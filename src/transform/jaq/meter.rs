@@ -14,11 +14,21 @@ use crate::units::{Interval, Size};
 /// Deepest nesting of a value, as serde_json has it: recursion over values fits every stack.
 pub const DEPTH_MAX: u8 = 128;
 
-/// Bytes of stack for the interpreter, of the 2 MiB that threads have.
+/// Bytes of stack for calls of the interpreter.
 const STACK_BYTES_MAX: usize = 1 << 20;
 
+/// The least stack that is counted with: what threads have if nothing is said.
+const STACK_BYTES_MIN: usize = 2 << 20;
+
+/// Stack that is reserved for a step: a step makes a node at most of one of the interpreter's lists, whose drop calls
+/// itself. The test `the_longest_list_fits_the_stack` has 29 bytes for it, and holds a factor of 2.
+const DROP_BYTES: usize = 256;
+
+/// Stack for what calls the interpreter and what it calls.
+const STACK_BYTES_BESIDE: usize = 512 << 10;
+
 /// Suspended calls at a time, of about half a kilobyte each.
-const CONTEXTS_MAX: u32 = 100_000;
+pub const CONTEXTS_MAX: u32 = 100_000;
 
 /// The clock is looked at once in so many steps.
 const STEPS_PER_LOOK: u32 = 1024;
@@ -43,6 +53,10 @@ impl Limits {
 pub enum Limit {
     Time,
     Memory,
+    /// This many.
+    Steps(usize),
+    /// Too many suspended at a time.
+    Calls,
     Recursion,
     Depth,
     /// Not a limit: the interpreter panicked.
@@ -56,7 +70,9 @@ struct Meter {
     deadline: Cell<Option<Instant>>,
     bytes: Cell<u64>,
     contexts: Cell<u32>,
+    nodes: Cell<usize>,
     stack_end: Cell<usize>,
+    stack_bytes: Cell<usize>,
 }
 
 thread_local! {
@@ -67,9 +83,20 @@ thread_local! {
             deadline: Cell::new(None),
             bytes: Cell::new(0),
             contexts: Cell::new(0),
+            nodes: Cell::new(0),
             stack_end: Cell::new(0),
+            stack_bytes: Cell::new(STACK_BYTES_MIN),
         }
     };
+}
+
+/// How large the stack of this thread is: a program may take as many steps as it bears.
+pub fn stack_is(bytes: usize) {
+    METER.with(|meter| meter.stack_bytes.set(bytes));
+}
+
+fn nodes_max(meter: &Meter) -> usize {
+    meter.stack_bytes.get().saturating_sub(STACK_BYTES_MAX + STACK_BYTES_BESIDE) / DROP_BYTES
 }
 
 /// Runs `work` on this thread within limits. Values made by it must not be used after it.
@@ -79,6 +106,7 @@ pub fn within<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Limit> {
         meter.deadline.set(Instant::now().checked_add(limits.time_max.duration()));
         meter.bytes.set(limits.memory_max.bytes());
         meter.contexts.set(0);
+        meter.nodes.set(nodes_max(meter));
         meter.stack_end.set(stack_here().saturating_sub(STACK_BYTES_MAX));
         meter.on.set(true);
     });
@@ -130,13 +158,23 @@ pub fn deeper(depth: u8) -> u8 {
     depth + 1
 }
 
-/// A suspended call more.
+/// A suspended call more. Before the interpreter puts a node on one of its lists, it comes here.
 pub fn enter() {
     METER.with(|meter| {
         meter.contexts.set(meter.contexts.get() + 1);
         if meter.contexts.get() > CONTEXTS_MAX && meter.on.get() {
-            stop(meter, Limit::Memory);
+            stop(meter, Limit::Calls);
         }
+    });
+    node();
+}
+
+/// A node more, perhaps, of a list whose drop calls itself for each.
+pub fn node() {
+    METER.with(|meter| match meter.nodes.get().checked_sub(1) {
+        Some(left) => meter.nodes.set(left),
+        None if meter.on.get() => stop(meter, Limit::Steps(nodes_max(meter))),
+        None => {}
     });
 }
 

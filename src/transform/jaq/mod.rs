@@ -12,6 +12,7 @@ mod compile;
 mod json;
 mod meter;
 mod natives;
+mod over;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ use crate::units::Interval;
 pub use compile::Program;
 pub use json::{Unwritten, write};
 pub use meter::Limits;
-pub use run::{Failure, over};
+pub use over::{BATCH_BYTES_MAX, inherited_bytes, over};
+pub use run::Failure;
 pub use value::Value;
 
 /// How long a program may take for one record.

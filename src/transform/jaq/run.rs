@@ -1,7 +1,6 @@
 //! Runs a program over records.
 
 use std::fmt;
-use std::ops::Range;
 use std::rc::Rc;
 
 use jaq_core::data::HasLut;
@@ -12,11 +11,7 @@ use super::compile::Program;
 use super::json::{self, NotJson};
 use super::meter::{self, Limit, Limits};
 use super::value::{Value, array, object};
-use crate::cpu::{off_async, spread};
 use crate::record::Batch;
-
-/// Records that a core takes at once.
-const PART_RECORDS: usize = 256;
 
 /// Longest reason of a program's failure, in bytes.
 const MESSAGE_BYTES_MAX: usize = 500;
@@ -54,21 +49,14 @@ impl Program {
         let done = meter::within(limits, || {
             let record = json::read(batch.payload(row)).map_err(Failure::NotJson)?;
             let variables = Vars::new(self.variables.iter().map(|name| variable(name, batch, row)));
-            for output in self.filter.id.run((Ctx::<Json>::new(Data::new(&self.filter.lut), variables), record)) {
+            let context = Ctx::<Json>::new(Data::new(&self.filter.lut, self.labels), variables);
+            for output in self.filter.id.run((context, record)) {
                 output.map_err(message).and_then(&mut each).map_err(Failure::Program)?;
             }
             Ok(())
         });
         done.unwrap_or_else(|limit| Err(Failure::Program(limit_message(limit, limits))))
     }
-}
-
-/// Does `work` to all rows, on all idle cores, off the async threads; the results are in order.
-pub fn over<T: Send>(batch: &Batch, work: impl Fn(Range<usize>) -> T + Sync) -> Vec<T> {
-    let starts = (0..batch.len()).step_by(PART_RECORDS);
-    let mut parts: Vec<_> = starts.map(|start| (start..batch.len().min(start + PART_RECORDS), None)).collect();
-    off_async(|| spread(parts.iter_mut(), |(rows, done)| *done = Some(work(rows.clone()))));
-    parts.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 fn message(exception: Exn<'_, Value>) -> String {
@@ -87,6 +75,8 @@ fn limit_message(limit: Limit, limits: Limits) -> String {
     match limit {
         Limit::Time => format!("the program takes longer than {}", limits.time_max),
         Limit::Memory => format!("the program needs more memory than {}", limits.memory_max),
+        Limit::Steps(most) => format!("the program takes more than {most} steps for one record"),
+        Limit::Calls => format!("the program has more than {} calls under way", meter::CONTEXTS_MAX),
         Limit::Recursion => "the program calls itself too often".into(),
         Limit::Depth => format!("a value is nested deeper than {}", meter::DEPTH_MAX),
         Limit::Panic => "the interpreter failed in this program".into(),
@@ -127,19 +117,23 @@ impl DataT for Json {
 }
 
 /// The interpreter's way to the terms of the program: as it goes it for each term, and holds one of these in each call
-/// that it has suspended, this is where both are counted.
-pub struct Data<'a>(&'a Lut<Json>);
+/// that it has suspended, this is where both are counted. It clones one before it puts a variable, a closure or an index
+/// on a list; only labels it puts there without.
+pub struct Data<'a> {
+    lut: &'a Lut<Json>,
+    labels: bool,
+}
 
 impl<'a> Data<'a> {
-    fn new(lut: &'a Lut<Json>) -> Data<'a> {
+    fn new(lut: &'a Lut<Json>, labels: bool) -> Data<'a> {
         meter::enter();
-        Data(lut)
+        Data { lut, labels }
     }
 }
 
 impl Clone for Data<'_> {
     fn clone(&self) -> Self {
-        Data::new(self.0)
+        Data::new(self.lut, self.labels)
     }
 }
 
@@ -152,6 +146,9 @@ impl Drop for Data<'_> {
 impl<'a> HasLut<'a, Json> for Data<'a> {
     fn lut(&self) -> &'a Lut<Json> {
         meter::step();
-        self.0
+        if self.labels {
+            meter::node();
+        }
+        self.lut
     }
 }

@@ -18,14 +18,17 @@ fn batch(record: &str) -> Batch {
 /// The outputs of a program for a record as JSON, one in a line, or why there are none.
 fn run_for(program: &str, batch: &Batch, limits: Limits) -> Result<String, String> {
     let program = Program::compile(program, "program").map_err(|wrong| wrong.message)?;
-    let mut lines = Vec::new();
-    let done = program.run(batch, 0, limits, |value| {
-        let mut line = String::new();
-        write(&mut line, &value, 1 << 20).map_err(|unwritten| format!("{unwritten:?}"))?;
-        lines.push(line);
-        Ok(())
-    });
-    done.map(|()| lines.join("\n")).map_err(|failure| failure.to_string())
+    let run = || {
+        let mut lines = Vec::new();
+        let done = program.run(batch, 0, limits, |value| {
+            let mut line = String::new();
+            write(&mut line, &value, 1 << 20).map_err(|unwritten| format!("{unwritten:?}"))?;
+            lines.push(line);
+            Ok(())
+        });
+        done.map(|()| lines.join("\n")).map_err(|failure| failure.to_string())
+    };
+    over::on_large_stack(run).unwrap()
 }
 
 fn run(program: &str, record: &str) -> Result<String, String> {
@@ -186,8 +189,6 @@ fn programs_that_take_all_memory_are_left() {
         "null | .[1e18] = 1",
         "reduce range(1e9) as $i ({}; .[$i | tostring] = $i)",
         "reduce range(60) as $i (1; [., .]) | tojson",
-        "def f: (., .) | f; f",
-        "def f: (try error(\"x\") catch .) | f; f",
         "[combinations(1e9)]",
         "reduce range(60) as $i (1; [., .]) | flatten",
     ] {
@@ -203,6 +204,59 @@ fn programs_that_take_all_memory_are_left() {
         "the product of these numbers is too long"
     );
     assert!(run("test(\"((a{100}){100}){100}\")", "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"").is_err());
+}
+
+#[test]
+fn calls_that_are_never_done_are_left() {
+    for program in ["def f: (., .) | f; f", "def f: (try error(\"x\") catch .) | f; f"] {
+        assert_eq!(run(program, "1").unwrap_err(), "the program has more than 100000 calls under way", "{program}");
+    }
+}
+
+/// Each makes a list of the interpreter as long as it can, whose drop calls itself for each node.
+const LONG_LISTS: [&str; 9] = [
+    "null | path(def f: .a | f; f)",
+    "null | first(path(def f: .a | f; f))",
+    "null | [paths(true)], path(getpath([range(1e9) | \"a\"]))",
+    "def f(g): f(g); f(.)",
+    "def f(g): f(g | g); f(.)",
+    "def f(g; $x; h): f(g; $x; h); f(.; 1; .)",
+    "def f(a; b): if . > 1000000000 then . else . + 1 | f(b; a) end; 0 | f(1; 2)",
+    "def f(a; b; c; d; e; g; h; i; j; k): f(b; c; d; e; g; h; i; j; k; a); f(1; 2; 3; 4; 5; 6; 7; 8; 9; 0)",
+    "def times(f): if . <= 0 then . else . - 1 | times(f) end; 1e9 | times(.)",
+];
+
+#[test]
+fn the_longest_list_fits_the_stack() {
+    let limits = Limits { time_max: Interval::from_secs(600), memory_max: Size::from_mib(4096) };
+    for program in LONG_LISTS {
+        let program = Program::compile(program, "program").unwrap_or_else(|wrong| panic!("{program}: {wrong:?}"));
+        let (why, touched) = over::on_large_stack(|| {
+            let why = program.run(&batch("1"), 0, limits, |_| Ok(())).unwrap_err().to_string();
+            (why, stack_touched())
+        })
+        .unwrap();
+        assert!(why.starts_with("the program takes more than"), "{why}");
+        assert!(touched < over::STACK_BYTES / 2, "{touched} bytes of stack");
+    }
+}
+
+/// Bytes of this thread's stack that were ever used.
+fn stack_touched() -> usize {
+    let here = std::ptr::from_ref(&std::hint::black_box(0u8)).addr();
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut within = false;
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap();
+        if let Some((start, end)) = first.split_once('-') {
+            let address = |text| usize::from_str_radix(text, 16).unwrap();
+            within = (address(start)..address(end)).contains(&here);
+        } else if within && first == "Rss:" {
+            return words.next().unwrap().parse::<usize>().unwrap() << 10;
+        }
+    }
+    panic!("no stack")
 }
 
 #[test]
