@@ -223,18 +223,22 @@ async fn one_record_too_large_for_a_door_in_front_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_shards_are_with_a_function_at_a_time() {
-    let function = Function::start_at("127.0.0.1:0".parse().unwrap(), 4, Call::shout).await;
-    let transform = transform(&function, "");
-    let applied = (0..12).map(|_| {
-        tokio::spawn({
-            let transform = transform.clone();
-            async move { transform.apply(batch(&["a"])).await }
-        })
-    });
-    for applied in applied.collect::<Vec<_>>() {
-        assert_eq!(payloads(&applied.await.unwrap().unwrap()), ["A"]);
+    let function = Function::start(|call: &Call| match call.records()[0].1.as_str() {
+        "held" => Answer::Never,
+        _ => call.shout(),
+    })
+    .await;
+    let (of_shards, other) = (transform(&function, ""), transform(&function, ""));
+    let mut held = futures::future::join_all((0..12).map(|_| of_shards.apply(batch(&["held"]))));
+    while function.calls().len() < 4 {
+        assert!((&mut held).now_or_never().is_none());
+        tokio::task::yield_now().await;
     }
-    assert_eq!(function.under_way_most(), 4);
+    // By the time that another transform has its answer, a fifth call would have come.
+    assert_eq!(payloads(&other.apply(batch(&["a"])).await.unwrap()), ["A"]);
+    assert!((&mut held).now_or_never().is_none());
+    assert_eq!(payloads(&other.apply(batch(&["a"])).await.unwrap()), ["A"]);
+    assert_eq!(function.calls().iter().filter(|call| call.records()[0].1 == "held").count(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
