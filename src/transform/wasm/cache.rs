@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! NAME.compiled = | "hydmod 1" 8 | key, SHA-256 32 | XXH3-128 of the code, LE 16 | code .. |
-//! key  = module's bytes, hydrant's version and contract, wasmtime's version and settings, CPU
+//! key  = module's bytes, hydrant's version, contract and adapter, wasmtime's version and settings, CPU
 //! NAME = the key in hexadecimal
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::hash::{DefaultHasher, Hash as _, Hasher};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -25,6 +26,7 @@ use crate::disk::{Disk, RealDisk, born_whole, read_all};
 
 use super::contract::WIT;
 use super::module::Hash;
+use super::wasi::preview1;
 
 const MAGIC: &[u8; 8] = b"hydmod 1";
 const HEAD_BYTES: usize = 8 + 32 + 16;
@@ -54,6 +56,10 @@ impl Cache {
     pub fn load(&self, engine: &Engine, module: Hash) -> Option<Component> {
         let key = key(engine, module);
         let path = self.folder.join(name(&key));
+        if !is_ours_alone(&fs::metadata(&self.folder).ok()?) {
+            self.warn("others may write into it");
+            return None;
+        }
         let bytes = read_all(&RealDisk, &path).ok()?;
         let Some(code) = whole(&bytes, &key) else {
             tracing::warn!(path = %path.display(), "a compiled module is damaged: it is compiled again");
@@ -82,11 +88,15 @@ impl Cache {
             born_whole(&RealDisk, &self.folder, &name(&key), &file(&key, &code))?;
             self.forget_oldest()
         });
-        if let Err(error) = kept
-            && !self.has_warned.swap(true, Ordering::Relaxed)
-        {
+        if let Err(error) = kept {
+            self.warn(&error.to_string());
+        }
+    }
+
+    fn warn(&self, error: &str) {
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
             let folder = self.folder.display();
-            tracing::warn!(%folder, %error, "compiled modules cannot be kept: each start compiles them again");
+            tracing::warn!(%folder, error, "compiled modules cannot be kept: each start compiles them again");
         }
     }
 
@@ -116,6 +126,11 @@ impl Cache {
     }
 }
 
+/// Whether nobody but us (and root, who may anything) may put a file into this folder.
+fn is_ours_alone(folder: &Metadata) -> bool {
+    folder.uid() == rustix::process::geteuid().as_raw() && folder.mode() & 0o022 == 0
+}
+
 type Key = [u8; 32];
 
 fn key(engine: &Engine, module: Hash) -> Key {
@@ -126,6 +141,7 @@ fn key(engine: &Engine, module: Hash) -> Key {
     key.update(settings.finish().to_le_bytes());
     key.update(env!("CARGO_PKG_VERSION"));
     key.update(WIT);
+    key.update(preview1::ADAPTER);
     key.finalize().into()
 }
 

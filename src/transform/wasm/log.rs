@@ -12,6 +12,9 @@ pub const LINE_BYTES_MAX: usize = 8 << 10;
 /// Lines that a transform may write in each [`WINDOW`], whatever the number of its instances; others are counted.
 pub const LINES_MAX: u32 = 100;
 
+/// Bytes of lines that a transform may write in each [`WINDOW`], beside those of one line.
+const BYTES_MAX: usize = 64 << 10;
+
 /// In which lines are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -62,7 +65,7 @@ impl Log {
         if !is_heard(level) {
             return;
         }
-        let allowed = self.0.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let allowed = self.0.allowance.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now(), kept.len());
         let Some(left_out) = allowed else { return };
         self.0.tell_left_out(left_out);
         self.0.tell(level, &shown(kept, more_bytes));
@@ -110,24 +113,25 @@ fn is_heard(level: Level) -> bool {
 struct Allowance {
     window: Instant,
     lines: u32,
+    bytes: usize,
     left_out: u64,
 }
 
 impl Allowance {
     fn new(now: Instant) -> Allowance {
-        Allowance { window: now, lines: 0, left_out: 0 }
+        Allowance { window: now, lines: 0, bytes: 0, left_out: 0 }
     }
 
-    /// Whether a line may be written now, and if so, how many were left out before it.
-    fn take(&mut self, now: Instant) -> Option<u64> {
+    /// Whether a line of so many bytes may be written now, and if so, how many were left out before it.
+    fn take(&mut self, now: Instant, bytes: usize) -> Option<u64> {
         if now.duration_since(self.window) >= WINDOW {
-            (self.window, self.lines) = (now, 0);
+            (self.window, self.lines, self.bytes) = (now, 0, 0);
         }
-        if self.lines == LINES_MAX {
+        if self.lines == LINES_MAX || self.bytes >= BYTES_MAX {
             self.left_out += 1;
             return None;
         }
-        self.lines += 1;
+        (self.lines, self.bytes) = (self.lines + 1, self.bytes + bytes);
         Some(std::mem::take(&mut self.left_out))
     }
 }
@@ -149,7 +153,9 @@ fn shown(kept: &[u8], more_bytes: usize) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\t' => shown.push(c),
-                '\u{2028}' | '\u{2029}' => shown.extend(c.escape_unicode()),
+                // Ends of lines, and what turns letters round.
+                '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => shown.extend(c.escape_unicode()),
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
                 c if c.is_control() => shown.extend(c.escape_default()),
                 c => shown.push(c),
             }
@@ -267,10 +273,10 @@ mod tests {
         let text = logged(|| {
             let log = Log::new("clicks", "redact.wasm");
             log.line(Level::Debug, b"not heard");
-            log.line(Level::Error, "ä\tb\n ERROR forged\x1b[31m\u{2028}\u{9b}".as_bytes());
+            log.line(Level::Error, "ä\tb\n ERROR forged\x1b[31m\u{2028}\u{9b}\u{202e}".as_bytes());
             log.line(Level::Info, b"\xff\xfe");
         });
-        let expected = "ERROR ä\tb\\n ERROR forged\\u{1b}[31m\\u{2028}\\u{9b} pipeline=\"clicks\" module=\"redact.wasm\"\n \
+        let expected = "ERROR ä\tb\\n ERROR forged\\u{1b}[31m\\u{2028}\\u{9b}\\u{202e} pipeline=\"clicks\" module=\"redact.wasm\"\n \
             INFO \u{fffd}\u{fffd} pipeline=\"clicks\" module=\"redact.wasm\"\n";
         assert_eq!(text, expected);
     }
@@ -299,11 +305,12 @@ mod tests {
 
         let begin = Instant::now();
         let mut allowance = Allowance::new(begin);
-        let taken = (0..LINES_MAX + 5).filter(|_| allowance.take(begin).is_some()).count();
+        let taken = (0..LINES_MAX + 5).filter(|_| allowance.take(begin, 10).is_some()).count();
         assert_eq!(taken, LINES_MAX as usize);
-        assert_eq!(allowance.take(begin + WINDOW / 2), None);
-        assert_eq!(allowance.take(begin + WINDOW), Some(6));
-        assert_eq!(allowance.take(begin + WINDOW), Some(0));
+        assert_eq!(allowance.take(begin + WINDOW / 2, 10), None);
+        assert_eq!(allowance.take(begin + WINDOW, 10), Some(6));
+        assert_eq!(allowance.take(begin + WINDOW, BYTES_MAX), Some(0));
+        assert_eq!(allowance.take(begin + WINDOW, 0), None, "long lines count for more");
     }
 
     #[test]
