@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::available_parallelism;
 
 use futures::poll;
 use hydrant::metrics::Metrics;
@@ -120,6 +121,53 @@ fn whatever_one_record_does_its_neighbours_pass_and_it_has_its_reason() {
 }
 
 #[test]
+fn the_reason_of_a_trap_is_short_whatever_its_functions_are_called() {
+    let folder = Folder::new();
+    // Each level names what the one before names, ten times: that is gigabytes, written out.
+    let levels = ["S_", "S0_", "S1_", "S2_", "S3_", "S4_", "S5_", "S6_", "S7_"];
+    let cpp = format!("_Z1f3fooIiiiiiiiiiiE{}", levels.map(|of| format!("S_I{}E", of.repeat(10))).concat());
+    for (name, shown) in [
+        (cpp.as_str(), "trap: wasm `unreachable` instruction executed in _Z1f3foo"),
+        ("_RYFG_FGyyEvRYFF_EvRYFFEvERLB_B_B_ERLRjB_B_B_", "trap: wasm `unreachable` instruction executed in <"),
+        ("_RNvCs1234_7mycrate3foo", "trap: wasm `unreachable` instruction executed in mycrate::foo"),
+        (&"n".repeat(90_000), "trap: wasm `unreachable` instruction executed in nnn"),
+    ] {
+        let of = |word: &str| (format!("({word} $act"), format!("({word} ${name}"));
+        let (func, call) = (of("func"), of("call"));
+        folder.put("named.wasm", &compiled(&ACTS.replace(&func.0, &func.1).replace(&call.0, &call.1)));
+        let transformed = apply(&folder.make(json!({ "module": "named.wasm" })).unwrap(), &["!t"]);
+        let message = &transformed.rejected[0].reason.message;
+        assert!(message.starts_with(shown) && message.len() < 1000, "{message}");
+    }
+}
+
+#[test]
+fn much_output_goes_on_in_pieces_and_nobody_is_set_aside_for_it() {
+    let folder = Folder::new();
+    let transform = folder.acts();
+    // Each `!h` becomes 12 times 64 KiB, where a part of a batch may become 1 MiB, and a batch has three parts.
+    let record = |row: usize| if row.is_multiple_of(100) { "!h".to_owned() } else { format!("r{row}") };
+    let (mut left, mut small, mut large, mut pieces) = (batch((0..1200).map(record)), Vec::new(), 0, 0);
+    while !left.is_empty() {
+        let before = left.len();
+        let transformed = run(transform.apply(left)).unwrap();
+        assert!(transformed.rejected.is_empty(), "{:?}", aside(&transformed));
+        let bytes = transformed.batch.payload_bytes();
+        assert!(bytes <= (1 + available_parallelism().unwrap().get() as u64) << 20, "{bytes} bytes in one piece");
+        let (one_of_large, one_of_small): (Vec<_>, Vec<_>) =
+            texts(&transformed.batch).into_iter().partition(|text| text.len() == 65536);
+        large += one_of_large.len();
+        small.extend(one_of_small);
+        left = transformed.left;
+        assert!(left.len() < before);
+        pieces += 1;
+    }
+    assert!(pieces > 1);
+    assert_eq!(large, 12 * 12);
+    assert_eq!(small, (0..1200).map(record).filter(|record| record != "!h").collect::<Vec<_>>(), "each once, in order");
+}
+
+#[test]
 fn bad_records_anywhere_in_a_large_batch_are_the_only_ones_set_aside() {
     let folder = Folder::new();
     let bad = [0, 137, 499, 500, 1499];
@@ -155,8 +203,9 @@ fn a_module_that_leaks_is_replaced_before_it_reaches_its_limit() {
         let transformed = run(transform.apply(batch([&record; 100]))).unwrap();
         assert_eq!(transformed.batch.len(), 100, "{round}: {:?}", transformed.rejected.first());
     }
-    let seen = texts(&apply(&transform, &["!c"]).batch).concat();
-    assert!(seen.len() == 1);
+    // 50 times 100 KB, and some more, went through instances of less than 1 MiB: it was replaced beyond a half.
+    let most = transform.memory_bytes().unwrap();
+    assert!((512 << 10..768 << 10).contains(&most), "{most} bytes");
 }
 
 #[test]
@@ -246,6 +295,22 @@ fn a_guest_that_sleeps_is_woken_at_its_deadline() {
 }
 
 #[test]
+fn a_guest_that_writes_much_in_one_call_is_ended_before_all_of_it_is_written() {
+    let folder = Folder::new();
+    // 60 MiB of empty lines, and a last one that would be told with the reason.
+    let writes = "(memory.fill (i32.const 65536) (i32.const 10) (i32.const 62914560))
+        (i32.store (i32.const 62980090) (i32.const 0x21444e45))
+        (i32.store (i32.const 128) (i32.const 65536)) (i32.store offset=4 (i32.const 128) (i32.const 62914560))
+        (drop (call $poll (i32.const 2) (i32.const 128) (i32.const 1) (i32.const 512))) (unreachable)))";
+    let writer = SLEEPER.replace("poll_oneoff", "fd_write").replace("\"memory\") 1)", "\"memory\") 1024)");
+    let (begin, _) = writer.split_once("(i32.store offset=16").unwrap();
+    folder.put("writer.wasm", &compiled(&format!("{begin}{writes}")));
+    let transform = folder.make(json!({ "module": "writer.wasm", "time_max": "50ms" })).unwrap();
+    let transformed = apply(&transform, &["a"]);
+    assert_eq!(aside(&transformed), [("a".to_owned(), "Wasm.TimeLimit", "time limit of 50ms exceeded")]);
+}
+
+#[test]
 fn a_stop_gets_through_to_a_batch_that_takes_long() {
     let folder = Folder::new();
     let transform = folder.acts();
@@ -268,12 +333,14 @@ fn version(digit: char) -> Vec<u8> {
 fn a_module_is_replaced_under_load_and_each_record_is_answered_once_by_one_of_them() {
     let folder = Folder::new();
     let transforms = Transforms::new("p", vec![folder.acts()], &Metrics::new().pipeline("p"));
-    let done = AtomicBool::new(false);
+    let (done, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
     let versions = std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let mut versions = String::new();
-            let mut next = 0;
+            let (mut next, mut rounds_after) = (0, 0);
             while !done.load(Ordering::Relaxed) || !versions.ends_with('3') {
+                assert!(!done.load(Ordering::Relaxed) || rounds_after < 1000, "never taken: {versions}");
+                rounds_after += u32::from(done.load(Ordering::Relaxed));
                 let records: Vec<String> = (next..next + 50).map(|n| n.to_string()).chain(["!v".into()]).collect();
                 next += 50;
                 let transformed = run(through(&transforms, batch(&records))).unwrap();
@@ -281,24 +348,30 @@ fn a_module_is_replaced_under_load_and_each_record_is_answered_once_by_one_of_th
                 assert_eq!(out[..50], records[..50]);
                 assert_eq!((out.len(), transformed.rejected.len()), (51, 0));
                 versions.push_str(&out[50]);
+                rounds.fetch_add(1, Ordering::Relaxed);
             }
             versions
         });
         for bytes in [version('2'), b"no module".to_vec(), version('2')[..300].to_vec(), version('3')] {
             folder.put("acts.wasm", &bytes);
             transforms.renew();
+            if bytes == version('2') {
+                // Until a batch has met it.
+                let before = rounds.load(Ordering::Relaxed);
+                until("two batches have gone through", || (rounds.load(Ordering::Relaxed) > before + 1).then_some(()));
+            }
         }
         done.store(true, Ordering::Relaxed);
         load.join().unwrap()
     });
     let order: Vec<char> = versions.chars().collect();
-    assert!(order.is_sorted(), "never back: {versions}");
+    assert!(order.is_sorted() && order.contains(&'2'), "each in its time, and never back: {versions}");
 }
 
 #[test]
 fn a_changed_file_is_looked_at_once_and_a_broken_one_told_once() {
     let folder = Folder::new();
-    let transform = folder.make(json!({ "module": "acts.wasm", "config": "x" })).unwrap();
+    let transform = folder.make(json!({ "module": "acts.wasm", "config": "x", "time_max": "200ms" })).unwrap();
     let renewed = || transform.renewed().map(|new| new.map(|new| texts(&apply(&new, &["!v", "a"]).batch)));
     assert!(renewed().unwrap().is_none());
     folder.put("acts.wasm", &version('1'));
@@ -316,6 +389,14 @@ fn a_changed_file_is_looked_at_once_and_a_broken_one_told_once() {
         let error = format!("{:#}", renewed().unwrap_err().error);
         assert!(error.starts_with(why), "{error}");
         assert!(renewed().unwrap().is_none(), "told once");
+    }
+    folder.put(
+        "acts.wasm",
+        &compiled(&ACTS.replace("(i32.store8 (i32.const 32) (i32.const 0))", "(call $loop_for_ever)")),
+    );
+    for _ in 0..2 {
+        let error = format!("{:#}", renewed().unwrap_err().error);
+        assert_eq!(error, "module: does not start: time limit of 200ms exceeded", "it may only have been slow");
     }
     fs::remove_file(folder.folder.path().join("acts.wasm")).unwrap();
     assert!(format!("{:#}", renewed().unwrap_err().error).contains("No such file"));

@@ -164,6 +164,20 @@ fn a_later_patch_of_the_contract_loads_and_another_version_is_refused_by_name() 
 }
 
 #[test]
+fn a_type_whose_text_is_megabytes_is_cut() {
+    let many = |of: &str| format!("tuple<{}>", vec![of; 100].join(", "));
+    let types = format!("record r {{ {}: bool }} type a = {}; type b = {};", "x".repeat(1000), many("r"), many("a"));
+    let wit = WIT.replace("arrival-ms: u64", "arrival-ms: b").replacen(
+        "interface transformer {",
+        &format!("interface transformer {{ {types}"),
+        1,
+    );
+    let unfit = load(&with_world(core(FULL, "", "", ""), &[&wit])).unwrap_err();
+    assert!(unfit.message.starts_with("exports `process` with another type: it is `func(events: list<"), "{unfit:?}");
+    assert!(unfit.message.len() < 4096, "{} bytes", unfit.message.len());
+}
+
+#[test]
 fn a_process_of_another_type_is_refused_with_both_types() {
     let wit = WIT.replace("arrival-ms: u64", "arrival-ms: s64");
     let unfit = load(&with_world(core(FULL, "", "", ""), &[&wit])).unwrap_err();

@@ -29,6 +29,10 @@ const PROCESS: &str = "func(events: list<record { data: list<u8>, arrival-ms: u6
     origin: option<record { topic: string, partition: u32, offset: u64, headers: list<tuple<string, list<u8>>> }> }>) \
     -> list<result<list<record { data: list<u8>, partition-keys: list<tuple<string, string>> }>, string>>";
 
+/// The text of a type is cut here: one that names another twice, which names another twice, has gigabytes.
+const TYPE_BYTES_MAX: usize = 2048;
+const _: () = assert!(PROCESS.len() < TYPE_BYTES_MAX);
+
 /// Names exported at most, that a message tells.
 const NAMES_TOLD_MAX: usize = 8;
 
@@ -128,6 +132,9 @@ pub fn exports(engine: &Engine, component: &Component) -> Result<(ComponentExpor
 fn shown(function: &ComponentFunc) -> String {
     let mut text = String::from(if function.async_() { "async func(" } else { "func(" });
     for (i, (name, ty)) in function.params().enumerate() {
+        if text.len() > TYPE_BYTES_MAX {
+            break;
+        }
         let _ = write!(text, "{}{name}: ", if i > 0 { ", " } else { "" });
         show(&ty, &mut text);
     }
@@ -136,10 +143,17 @@ fn shown(function: &ComponentFunc) -> String {
         text.push_str(" -> ");
         show(&ty, &mut text);
     }
+    if text.len() > TYPE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TYPE_BYTES_MAX));
+        text.push('…');
+    }
     text
 }
 
 fn show(ty: &Type, text: &mut String) {
+    if text.len() > TYPE_BYTES_MAX {
+        return;
+    }
     match ty {
         Type::Bool => text.push_str("bool"),
         Type::S8 => text.push_str("s8"),
@@ -176,6 +190,9 @@ fn show(ty: &Type, text: &mut String) {
 fn show_generic(word: &str, of: impl IntoIterator<Item = Option<Type>>, text: &mut String) {
     let _ = write!(text, "{word}<");
     for (i, ty) in of.into_iter().enumerate() {
+        if text.len() > TYPE_BYTES_MAX {
+            return;
+        }
         text.push_str(if i > 0 { ", " } else { "" });
         match ty {
             Some(ty) => show(&ty, text),
@@ -188,6 +205,9 @@ fn show_generic(word: &str, of: impl IntoIterator<Item = Option<Type>>, text: &m
 fn show_named<'a>(word: &str, of: impl IntoIterator<Item = (&'a str, Option<Type>)>, text: &mut String) {
     let _ = write!(text, "{word} {{ ");
     for (i, (name, ty)) in of.into_iter().enumerate() {
+        if text.len() > TYPE_BYTES_MAX {
+            return;
+        }
         let _ = write!(text, "{}{name}", if i > 0 { ", " } else { "" });
         if let Some(ty) = ty {
             text.push_str(": ");

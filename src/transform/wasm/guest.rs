@@ -4,12 +4,13 @@
 //! into memory of ours, since the guest frees them before the call returns. What ends a call otherwise is either the
 //! guest's [`Failure`], with a code and a reason for the records, or a fault of the machine.
 
+use std::fmt::{self, Write};
 use std::ops::Range;
 
 use wasmtime::component::{ComponentType, Lower};
-use wasmtime::{Engine, Store, Trap, WasmBacktrace};
+use wasmtime::{Engine, FrameInfo, Store, Trap, WasmBacktrace};
 
-use super::lift::{Answers, TooManyOutputs};
+use super::lift::{Lifted, TooManyOutputs};
 use super::limits::{Exceeded, Ticking, is_of_the_system};
 use super::module::STACK_BYTES_MAX;
 use super::{Exports, Module, State};
@@ -17,8 +18,23 @@ use crate::error::{Blame, Fault};
 use crate::record::Batch;
 use crate::units::{Interval, Size};
 
+/// Error codes of records set aside. The guest said that it failed.
+pub const FAILED: &str = "Wasm.Failed";
+/// It ended in a trap.
+pub const TRAP: &str = "Wasm.Trap";
+/// It took too long.
+pub const TIME_LIMIT: &str = "Wasm.TimeLimit";
+/// It wanted too much memory.
+pub const MEMORY_LIMIT: &str = "Wasm.MemoryLimit";
+/// It answered with too much.
+pub const OUTPUT_LIMIT: &str = "Wasm.OutputLimit";
+/// It answered with what is no answer.
+pub const WRONG_ANSWER: &str = "Wasm.WrongAnswer";
+
 /// A reason is cut here.
 const REASON_BYTES_MAX: usize = 1 << 10;
+/// The name of a function of a backtrace is cut here.
+const NAME_BYTES_MAX: usize = 200;
 /// Functions of a trap's backtrace that are named.
 const FRAMES_SHOWN: usize = 3;
 
@@ -45,15 +61,15 @@ struct EventOrigin<'b> {
 /// What became of the records of a part, one answer each.
 #[derive(Debug)]
 pub struct Answered {
-    pub answers: Answers,
-    /// Bytes that all outputs take, with what they inherit of their records.
+    pub answers: Lifted,
+    /// Bytes of memory that they take, with what outputs inherit of their records.
     pub bytes: usize,
 }
 
 /// Why a guest has no answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// An error code: `Wasm.Trap` and others.
+    /// An error code: [`TRAP`] and others.
     pub code: &'static str,
     pub message: String,
 }
@@ -73,6 +89,17 @@ pub enum NoStart {
     Refused(String),
     Failed(Failure),
     Fault(Fault),
+}
+
+impl NoStart {
+    /// Whether the same module may start at another time: the machine was at fault, or too slow.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            NoStart::Refused(_) => false,
+            NoStart::Failed(failure) => failure.code == TIME_LIMIT,
+            NoStart::Fault(_) => true,
+        }
+    }
 }
 
 /// One instance, after its `init`.
@@ -121,7 +148,7 @@ impl Guest {
         self.used = true;
         self.store.data_mut().limits.set_time(time.duration());
         let events: Vec<Event> = rows.clone().map(|row| event(batch, row)).collect();
-        let process = self.exports.process.typed::<(&[Event],), (Answers,)>(&self.store);
+        let process = self.exports.process.typed::<(&[Event],), (Lifted,)>(&self.store);
         match process.and_then(|process| process.call(&mut self.store, (&events,))) {
             Ok((answers,)) => judge(answers, batch, rows, output_max).map_err(Ended::Failed),
             Err(error) => Err(ended(error, output_max, &self.store.data().wasi.stderr_tail())),
@@ -158,10 +185,10 @@ fn event(batch: &Batch, row: usize) -> Event<'_> {
 }
 
 /// Whether there is an answer for each record, and not too much in all.
-fn judge(answers: Answers, batch: &Batch, rows: Range<usize>, output_max: Size) -> Result<Answered, Failure> {
+fn judge(answers: Lifted, batch: &Batch, rows: Range<usize>, output_max: Size) -> Result<Answered, Failure> {
     if answers.len() != rows.len() {
         let message = format!("{} answers for {} records", answers.len(), rows.len());
-        return Err(Failure { code: "Wasm.WrongAnswer", message });
+        return Err(Failure { code: WRONG_ANSWER, message });
     }
     let several = |(outputs, row): (Result<Range<usize>, &str>, usize)| match outputs.map(|outputs| outputs.len()) {
         Ok(outputs) if outputs > 1 => outputs * inherited_bytes(batch, row),
@@ -170,7 +197,7 @@ fn judge(answers: Answers, batch: &Batch, rows: Range<usize>, output_max: Size) 
     let bytes = answers.bytes() + answers.iter().zip(rows).map(several).sum::<usize>();
     match bytes as u64 > output_max.bytes() {
         true => Err(too_much_output(output_max)),
-        false => Ok(Answered { answers, bytes }),
+        false => Ok(Answered { bytes: bytes + answers.other_bytes(), answers }),
     }
 }
 
@@ -187,6 +214,7 @@ fn ended(error: wasmtime::Error, output_max: Size, stderr: &str) -> Ended {
         return Ended::Fault(no_room(error));
     }
     let failure = failure(&error, output_max);
+    let failure = Failure { message: shortened(&failure.message), ..failure };
     let stderr = stderr.trim();
     match stderr.is_empty() {
         true => Ended::Failed(failure),
@@ -198,13 +226,13 @@ fn failure(error: &wasmtime::Error, output_max: Size) -> Failure {
     let root = error.root_cause().to_string();
     if let Some(exceeded) = error.downcast_ref::<Exceeded>() {
         let code = match exceeded {
-            Exceeded::Time { .. } => "Wasm.TimeLimit",
-            Exceeded::Memory { .. } | Exceeded::Tables => "Wasm.MemoryLimit",
+            Exceeded::Time { .. } => TIME_LIMIT,
+            Exceeded::Memory { .. } | Exceeded::Tables => MEMORY_LIMIT,
         };
         return Failure { code, message: exceeded.to_string() };
     }
     if error.is::<TooManyOutputs>() {
-        return Failure { code: "Wasm.OutputLimit", message: root };
+        return Failure { code: OUTPUT_LIMIT, message: root };
     }
     // wasmtime has no type for it.
     if root.contains("fuel allocated for hostcalls") {
@@ -214,37 +242,53 @@ fn failure(error: &wasmtime::Error, output_max: Size) -> Failure {
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => {
             let max = Size::from_bytes(STACK_BYTES_MAX as u64);
-            Failure { code: "Wasm.Trap", message: format!("stack limit of {max} exceeded{place}") }
+            Failure { code: TRAP, message: format!("stack limit of {max} exceeded{place}") }
         }
         Some(trap) => {
             let trap = trap.to_string();
-            Failure { code: "Wasm.Trap", message: format!("{}{place}", trap.trim_start_matches("wasm ")) }
+            Failure { code: TRAP, message: format!("{}{place}", trap.trim_start_matches("wasm ")) }
         }
         // Something that it called refused.
-        None if error.is::<WasmBacktrace>() => Failure { code: "Wasm.Trap", message: format!("{root}{place}") },
+        None if error.is::<WasmBacktrace>() => Failure { code: TRAP, message: format!("{root}{place}") },
         None if error.is::<std::str::Utf8Error>() => {
             let message = format!("a reason or a partition key in its answer is not UTF-8: {root}");
-            Failure { code: "Wasm.WrongAnswer", message }
+            Failure { code: WRONG_ANSWER, message }
         }
-        None => Failure { code: "Wasm.WrongAnswer", message: format!("its answer cannot be read: {root}") },
+        None => Failure { code: WRONG_ANSWER, message: format!("its answer cannot be read: {root}") },
     }
 }
 
 fn too_much_output(output_max: Size) -> Failure {
     let message = format!("output limit of {output_max} for a part of a batch exceeded");
-    Failure { code: "Wasm.OutputLimit", message }
+    Failure { code: OUTPUT_LIMIT, message }
 }
 
 /// The innermost functions of a backtrace: ` in parse < process`; nothing if they have no names.
 fn in_functions(backtrace: &WasmBacktrace) -> String {
-    // It is only shown, not told, without mangling: `  0:  0x1a2 - module!function`.
-    let text = backtrace.to_string();
-    let names = text.lines().filter_map(|line| Some(line.split_once(" - ")?.1.rsplit_once('!')?.1.trim()));
-    let names: Vec<&str> = names.filter(|name| !name.starts_with('<')).take(FRAMES_SHOWN).collect();
+    let names = backtrace.frames().iter().filter_map(FrameInfo::func_name).filter(|name| !name.starts_with('<'));
+    let names: Vec<String> = names.take(FRAMES_SHOWN).map(demangled).collect();
     match names.is_empty() {
         true => String::new(),
         false => format!(" in {}", names.join(" < ")),
     }
+}
+
+/// A function's name as its source has it, if that was Rust; other names as they are. The guest chose it: a few bytes may
+/// stand for gigabytes (wasmtime's own feature for it, with C++, writes them all), so it is written until it is too long.
+fn demangled(name: &str) -> String {
+    struct Short(String);
+    impl Write for Short {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = text.floor_char_boundary(NAME_BYTES_MAX - self.0.len());
+            self.0.push_str(&text[..room]);
+            if room < text.len() { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut short = Short(String::new());
+    let name = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
+    // An error is that it is too long, and then its beginning will do.
+    let _ = write!(short, "{:#}", rustc_demangle::demangle(name));
+    short.0
 }
 
 /// Of a guest's own words as many as fit on a line of an error object.
@@ -256,5 +300,7 @@ pub fn shortened(words: &str) -> String {
 }
 
 fn no_room(error: wasmtime::Error) -> Fault {
-    Fault::new(Blame::Transform, format!("no instance of the module can be made here: {error:#}"))
+    // Without the backtrace, whose names are the guest's.
+    let why = if error.is::<WasmBacktrace>() { error.root_cause().to_string() } else { format!("{error:#}") };
+    Fault::new(Blame::Transform, format!("the machine has no room for the module: {}", shortened(&why)))
 }

@@ -15,6 +15,8 @@ use wasmtime::component::__internal::{CanonicalAbiInfo, InstanceType, InterfaceT
 use wasmtime::component::{ComponentType, Lift};
 use wasmtime::{Result, ValRaw, bail, format_err};
 
+use super::guest::shortened;
+
 /// Outputs of one call, at most.
 pub const OUTPUTS_MAX: usize = 1 << 17;
 
@@ -22,9 +24,12 @@ const ANSWER_BYTES: usize = 12;
 const OUTPUT_BYTES: usize = 16;
 const KEY_BYTES: usize = 16;
 
+/// Bytes that an output takes in our lists beside what it says.
+const OUTPUT_TAKES_BYTES: usize = 40;
+
 /// What became of the records of a call, in order.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct Lifted {
     records: Vec<Became>,
     outputs: Vec<Ends>,
     data: Vec<u8>,
@@ -45,20 +50,26 @@ struct Ends {
     keys: usize,
 }
 
-impl Answers {
+impl Lifted {
     /// Number of answers.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Outputs of all records.
-    pub fn outputs(&self) -> usize {
-        self.outputs.len()
-    }
-
     /// Bytes of all outputs and their keys.
     pub fn bytes(&self) -> usize {
         self.data.len() + self.keys.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+
+    /// Bytes of memory that it takes beside [`bytes`](Self::bytes): reasons, and what each output and key takes here and
+    /// in a batch.
+    pub fn other_bytes(&self) -> usize {
+        let reasons = self.records.iter().map(|record| match record {
+            Became::Outputs(_) => 0,
+            Became::Failed(why) => why.len(),
+        });
+        let lists = self.outputs.len() * OUTPUT_TAKES_BYTES + self.keys.len() * size_of::<(String, String)>();
+        self.records.len() * size_of::<Became>() + lists + reasons.sum::<usize>()
     }
 
     /// Of each record which outputs it became, or why none.
@@ -77,12 +88,12 @@ impl Answers {
         (&self.data[from.data..until.data], &self.keys[from.keys..until.keys])
     }
 
-    fn lift(cx: &mut LiftContext<'_>, pointer: usize, len: usize) -> Result<Answers> {
+    fn lift(cx: &mut LiftContext<'_>, pointer: usize, len: usize) -> Result<Lifted> {
         if len > OUTPUTS_MAX {
             bail!("it has {len} answers");
         }
         let records = list(cx.memory(), (pointer, len), ANSWER_BYTES, 4)?;
-        let mut answers = Answers::with_room_for(cx, records)?;
+        let mut answers = Lifted::with_room_for(cx, records)?;
         for record in records.chunks_exact(ANSWER_BYTES) {
             let became = match record[0] {
                 0 => {
@@ -91,7 +102,7 @@ impl Answers {
                     }
                     Became::Outputs(answers.outputs.len())
                 }
-                1 => Became::Failed(string(cx, &record[4..])?),
+                1 => Became::Failed(shortened(&string(cx, &record[4..])?)),
                 other => bail!("{other} is neither ok nor err"),
             };
             answers.records.push(became);
@@ -100,7 +111,7 @@ impl Answers {
     }
 
     /// Room for what these records became, if it is not too much.
-    fn with_room_for(cx: &mut LiftContext<'_>, records: &[u8]) -> Result<Answers> {
+    fn with_room_for(cx: &mut LiftContext<'_>, records: &[u8]) -> Result<Lifted> {
         let (mut outputs, mut bytes) = (0, 0);
         for record in records.chunks_exact(ANSWER_BYTES).filter(|record| record[0] == 0) {
             let of_record = list(cx.memory(), pair(&record[4..]), OUTPUT_BYTES, 4)?;
@@ -111,7 +122,7 @@ impl Answers {
             bytes += of_record.chunks_exact(OUTPUT_BYTES).map(|output| pair(output).1).sum::<usize>();
         }
         cx.consume_fuel(bytes)?;
-        Ok(Answers {
+        Ok(Lifted {
             records: Vec::with_capacity(records.len() / ANSWER_BYTES),
             outputs: Vec::with_capacity(outputs),
             data: Vec::with_capacity(bytes),
@@ -132,8 +143,8 @@ impl Answers {
 
     /// As many answers, all of which drop their record.
     #[cfg(test)]
-    pub fn that_drop(records: usize) -> Answers {
-        Answers { records: (0..records).map(|_| Became::Outputs(0)).collect(), ..Answers::default() }
+    pub fn that_drop(records: usize) -> Lifted {
+        Lifted { records: (0..records).map(|_| Became::Outputs(0)).collect(), ..Lifted::default() }
     }
 }
 
@@ -189,7 +200,7 @@ const _: () = {
 
 // SAFETY: as wasmtime's own `WasmList`: a list is two core values, pointer and length, both flat and in memory, and the
 // type is checked as that of the list it is.
-unsafe impl ComponentType for Answers {
+unsafe impl ComponentType for Lifted {
     type Lower = [ValRaw; 2];
     const ABI: CanonicalAbiInfo = CanonicalAbiInfo::POINTER_PAIR;
 
@@ -199,13 +210,13 @@ unsafe impl ComponentType for Answers {
 }
 
 // SAFETY: nothing but safe code reads the guest's memory, and checks each pointer.
-unsafe impl Lift for Answers {
-    fn linear_lift_from_flat(cx: &mut LiftContext<'_>, _: InterfaceType, flat: &[ValRaw; 2]) -> Result<Answers> {
-        Answers::lift(cx, flat[0].get_u32() as usize, flat[1].get_u32() as usize)
+unsafe impl Lift for Lifted {
+    fn linear_lift_from_flat(cx: &mut LiftContext<'_>, _: InterfaceType, flat: &[ValRaw; 2]) -> Result<Lifted> {
+        Lifted::lift(cx, flat[0].get_u32() as usize, flat[1].get_u32() as usize)
     }
 
-    fn linear_lift_from_memory(cx: &mut LiftContext<'_>, _: InterfaceType, bytes: &[u8]) -> Result<Answers> {
+    fn linear_lift_from_memory(cx: &mut LiftContext<'_>, _: InterfaceType, bytes: &[u8]) -> Result<Lifted> {
         let (pointer, len) = pair(bytes);
-        Answers::lift(cx, pointer, len)
+        Lifted::lift(cx, pointer, len)
     }
 }

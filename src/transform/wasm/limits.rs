@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// Elements of all tables of one instance. CPython has 8 thousand, Go 5 thousand.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 /// Core instances, tables and memories that one component may be made of; those of ordinary tools have under ten.
-const PARTS_MAX: usize = 100;
+pub const PARTS_MAX: usize = 100;
 
 /// What one instance may take, and has taken.
 #[derive(Debug)]
@@ -81,10 +81,12 @@ impl Limits {
 
     /// What becomes of a call at a tick of the clock.
     pub fn at_tick(&self) -> wasmtime::Result<UpdateDeadline> {
-        match Instant::now() < self.deadline {
-            true => Ok(UpdateDeadline::Continue(1)),
-            false => Err(self.time_is_up()),
-        }
+        self.check_time().map(|()| UpdateDeadline::Continue(1))
+    }
+
+    /// Whether the call may go on; for a host function that takes long.
+    pub fn check_time(&self) -> wasmtime::Result<()> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(self.time_is_up()) }
     }
 
     /// The error of a call that has reached its deadline.

@@ -18,6 +18,7 @@ mod parts;
 mod pool;
 mod state;
 mod wasi;
+mod weight;
 mod wrap;
 
 use std::ops::Range;
@@ -35,9 +36,9 @@ use crate::record::Batch;
 use crate::units::{Interval, Size};
 
 use file::ModuleFile;
-use guest::{Ended, NoStart};
-use lift::OUTPUTS_MAX;
-use parts::{FailedWhole, Guests, Part, Tried};
+use guest::{Ended, FAILED, NoStart};
+use lift::Lifted;
+use parts::{FailedWhole, Guests, Kept, Part, Tried};
 use pool::{Mould, Pool};
 
 pub use limits::Limits;
@@ -52,11 +53,12 @@ const MEMORY_MAX_MAX: Size = Size::from_gib(4);
 /// Bounds of `time_max`; the clock ticks every 10 ms.
 const TIME_MAX_MIN: Interval = Interval::from_millis(50);
 const TIME_MAX_MAX: Interval = Interval::from_secs(300);
-/// Bounds of `output_max`; four times as much must stay below 4 GiB, which a batch can address.
+/// Bounds of `output_max`.
 const OUTPUT_MAX_MIN: Size = Size::from_mib(1);
 const OUTPUT_MAX_MAX: Size = Size::from_mib(512);
-/// All parts of a batch together may become so many times what one may.
-const OUTPUT_OF_BATCH_TIMES: usize = 4;
+/// Bytes of answers that are made one batch of, at most, however many cores they came from: a batch addresses 4 GiB.
+const COLLECTED_BYTES_MAX: usize = 2 << 30;
+const _: () = assert!(OUTPUT_MAX_MAX.bytes() as usize * 2 < COLLECTED_BYTES_MAX, "one call's always fit");
 
 /// After so long, tries are begun no more before the pipeline had its chance to stop.
 const WAVE_TIME_MAX: Duration = Duration::from_millis(100);
@@ -76,7 +78,7 @@ pub struct Options {
     /// How long a call may take; a part of a batch has at most 500 records.
     #[serde(default = "default_time_max")]
     pub time_max: Interval,
-    /// What a part of a batch may become.
+    /// What a part of a batch may become; after so much, what is left of a batch waits until that has gone on.
     #[serde(default = "default_output_max")]
     pub output_max: Size,
 }
@@ -99,14 +101,14 @@ impl Options {
         within("memory_max", self.memory_max, MEMORY_MAX_MIN, MEMORY_MAX_MAX)?;
         within("time_max", self.time_max, TIME_MAX_MIN, TIME_MAX_MAX)?;
         within("output_max", self.output_max, OUTPUT_MAX_MIN, OUTPUT_MAX_MAX)?;
-        let source = Arc::new(Source {
+        let made_of = Arc::new(MadeOf {
             file: ModuleFile::new(making.folder.join(&self.module)),
             modules: making.modules.clone(),
             pipeline: making.pipeline.to_owned(),
             options: self.clone(),
         });
-        let bytes = source.file.read().map_err(wrong_module)?;
-        Ok(Arc::new(Wasm::new(source, &bytes)?))
+        let bytes = made_of.file.read().map_err(wrong_module)?;
+        Ok(Arc::new(Wasm::new(made_of, &bytes)?))
     }
 
     /// What `init` is given.
@@ -131,7 +133,7 @@ fn wrong_module(Unfit { message, hint }: Unfit) -> Wrong {
 }
 
 /// What a transform is made of, and made of again when its file has changed.
-struct Source {
+struct MadeOf {
     file: ModuleFile,
     modules: Modules,
     pipeline: String,
@@ -140,7 +142,7 @@ struct Source {
 
 /// The transform.
 struct Wasm {
-    source: Arc<Source>,
+    made_of: Arc<MadeOf>,
     hash: Hash,
     pool: Pool,
     /// Batches at work on instances, one for each core: a pipeline with many shards needs no more memory than that.
@@ -149,36 +151,41 @@ struct Wasm {
 }
 
 impl Wasm {
-    fn new(source: Arc<Source>, bytes: &[u8]) -> Result<Wasm, Wrong> {
-        let Source { file, options, .. } = &*source;
-        let module = source.modules.load(bytes).map_err(wrong_module)?;
+    fn new(made_of: Arc<MadeOf>, bytes: &[u8]) -> Result<Wasm, Wrong> {
+        let MadeOf { file, options, .. } = &*made_of;
+        let module = made_of.modules.load(bytes).map_err(wrong_module)?;
         let hash = module.hash();
         let mould = Mould {
             module,
-            log: Log::new(&source.pipeline, &file.name()),
+            log: Log::new(&made_of.pipeline, &file.name()),
             config: options.config_text(),
             memory_max: options.memory_max,
             time_max: options.time_max,
             output_max: options.output_max,
         };
-        let pool = Pool::new(mould).map_err(|no_start| match no_start {
-            NoStart::Refused(why) => Wrong::new("config", format!("refused by `init` of {}: {why}", file.name())),
-            NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
-            NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
+        let pool = Pool::new(mould).map_err(|no_start| {
+            if no_start.may_pass() {
+                file.forget();
+            }
+            match no_start {
+                NoStart::Refused(why) => Wrong::new("config", format!("refused by `init` of {}: {why}", file.name())),
+                NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
+                NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
+            }
         })?;
         let at_work = Semaphore::new(cores());
-        Ok(Wasm { source, hash, pool, at_work, failed_whole: FailedWhole::default() })
+        Ok(Wasm { made_of, hash, pool, at_work, failed_whole: FailedWhole::default() })
     }
 
-    /// Makes tries until all parts are done, or for [`WAVE_TIME_MAX`]; a try begun is waited for.
-    fn wave(&self, batch: &Batch, parts: &mut [Part]) -> Result<(), Fault> {
+    /// Makes tries until all parts are done or enough is kept, or for [`WAVE_TIME_MAX`]; a try begun is waited for.
+    fn wave(&self, batch: &Batch, parts: &mut [Part], kept: &Kept) -> Result<(), Fault> {
         let until = Instant::now() + WAVE_TIME_MAX;
         let fault = Mutex::new(None);
         let slot = || fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let open: Vec<&mut Part> = parts.iter_mut().filter(|part| !part.is_done()).collect();
+        let open: Vec<&mut Part> = parts.iter_mut().filter(|part| part.may_go_on(kept)).collect();
         spread(open, |part| {
-            while !part.is_done() && Instant::now() < until && slot().is_none() {
-                if let Err(fault) = part.step(&On { pool: &self.pool, batch }, &self.failed_whole) {
+            while part.may_go_on(kept) && Instant::now() < until && slot().is_none() {
+                if let Err(fault) = part.step(&On { pool: &self.pool, batch }, &self.failed_whole, kept) {
                     slot().get_or_insert(fault);
                 }
             }
@@ -186,36 +193,35 @@ impl Wasm {
         fault.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Answers of all parts, as one.
-    fn gather(&self, batch: &Batch, parts: Vec<Part>) -> Transformed {
+    /// Answers of the first rows of all, as one; the rows from the first without an answer on are left.
+    fn collect(&self, batch: &Batch, parts: Vec<Part>) -> Transformed {
         let mut answers = Answers::with_room_for(batch);
-        let output_max = self.source.options.output_max;
-        let (bytes_max, outputs_max) =
-            (output_max.bytes() as usize * OUTPUT_OF_BATCH_TIMES, OUTPUTS_MAX * OUTPUT_OF_BATCH_TIMES);
-        let mut bytes = 0;
+        let (mut next, mut bytes) = (0, 0);
         for done in parts.into_iter().flat_map(Part::done) {
+            bytes += done.outcome.as_ref().map_or(0, |answered| answered.bytes);
+            if done.rows.start != next || bytes > COLLECTED_BYTES_MAX {
+                break;
+            }
+            next = done.rows.end;
             match done.outcome {
-                Ok(part)
-                    if bytes + part.bytes > bytes_max || answers.outputs() + part.answers.outputs() > outputs_max =>
-                {
-                    let bytes_max = Size::from_bytes(bytes_max as u64);
-                    let why = format!("output limit of {bytes_max} or {outputs_max} records for a batch exceeded");
-                    done.rows.for_each(|row| answers.fail(batch, row, "Wasm.OutputLimit", &why));
-                }
-                Ok(part) => {
-                    bytes += part.bytes;
-                    put(&mut answers, batch, done.rows, &part.answers);
-                }
+                Ok(answered) => put(&mut answers, batch, done.rows, &answered.answers),
                 Err(failure) => {
                     done.rows.for_each(|row| answers.fail(batch, row, failure.code, &failure.message));
                 }
             }
         }
-        answers.finish()
+        let transformed = answers.finish();
+        match next < batch.len() {
+            true => Transformed {
+                left: batch.select(&(next as u32..batch.len() as u32).collect::<Vec<_>>()),
+                ..transformed
+            },
+            false => transformed,
+        }
     }
 }
 
-fn put(answers: &mut Answers, batch: &Batch, rows: Range<usize>, of_rows: &lift::Answers) {
+fn put(answers: &mut Answers, batch: &Batch, rows: Range<usize>, of_rows: &Lifted) {
     let mut keys: Vec<(&str, &str)> = Vec::new();
     for (row, outputs) in rows.zip(of_rows.iter()) {
         match outputs {
@@ -226,7 +232,7 @@ fn put(answers: &mut Answers, batch: &Batch, rows: Range<usize>, of_rows: &lift:
                 keys.extend(given.iter().map(|(name, value)| (name.as_str(), value.as_str())));
                 answers.push(batch, row, data, &keys);
             }),
-            Err(why) => answers.fail(batch, row, "Wasm.Failed", guest::shortened(why)),
+            Err(why) => answers.fail(batch, row, FAILED, why),
         }
     }
 }
@@ -239,10 +245,12 @@ struct On<'a> {
 
 impl Guests for On<'_> {
     fn call(&self, rows: Range<usize>, time: Interval, fresh: bool) -> Result<Tried, Fault> {
-        let began = Instant::now();
         let mut guest = if fresh { self.pool.fresh()? } else { self.pool.take()? };
         let fresh = guest.is_fresh();
-        let outcome = match guest.process(self.batch, rows, time, self.pool.mould().output_max) {
+        let began = Instant::now();
+        let processed = guest.process(self.batch, rows, time, self.pool.mould().output_max);
+        let took = began.elapsed();
+        let outcome = match processed {
             Ok(answered) => {
                 self.pool.give_back(guest);
                 Ok(answered)
@@ -250,21 +258,24 @@ impl Guests for On<'_> {
             Err(Ended::Failed(failure)) => Err(failure),
             Err(Ended::Fault(fault)) => return Err(fault),
         };
-        Ok(Tried { outcome, fresh, took: began.elapsed() })
+        Ok(Tried { outcome, fresh, took })
     }
 }
 
 #[async_trait]
 impl Transform for Wasm {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
-        let mut parts = parts::split(&batch, self.source.options.time_max);
+        let Options { time_max, output_max, .. } = &self.made_of.options;
+        let mut parts = parts::split(&batch, *time_max);
+        let kept = Kept::new(usize::try_from(output_max.bytes()).unwrap_or(usize::MAX));
         loop {
             {
                 let _at_work = self.at_work.acquire().await;
-                off_async(|| self.wave(&batch, &mut parts)).map_err(|fault| fault.context(self.shown()))?;
+                off_async(|| self.wave(&batch, &mut parts, &kept)).map_err(|fault| fault.context(self.shown()))?;
             }
-            if parts.iter().all(Part::is_done) {
-                return Ok(off_async(|| self.gather(&batch, parts)));
+            let is_enough = kept.is_enough() && parts.first().is_some_and(Part::has_begun);
+            if is_enough || parts.iter().all(Part::is_done) {
+                return Ok(off_async(|| self.collect(&batch, parts)));
             }
             // Here a stop gets through to us.
             tokio::task::yield_now().await;
@@ -273,15 +284,15 @@ impl Transform for Wasm {
 
     fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
         self.pool.let_go_idle();
-        if !self.source.file.has_changed() {
+        if !self.made_of.file.has_changed() {
             return Ok(None);
         }
         let renew = || -> Result<Option<Arc<dyn Transform>>, Wrong> {
-            let bytes = self.source.file.read().map_err(wrong_module)?;
+            let bytes = self.made_of.file.read().map_err(wrong_module)?;
             if Hash::of(&bytes) == self.hash {
                 return Ok(None);
             }
-            Ok(Some(Arc::new(Wasm::new(self.source.clone(), &bytes)?)))
+            Ok(Some(Arc::new(Wasm::new(self.made_of.clone(), &bytes)?)))
         };
         // Pipelines that run come first.
         give_way(renew).map_err(|Wrong { key, message, hint, .. }| {
@@ -295,6 +306,6 @@ impl Transform for Wasm {
     }
 
     fn shown(&self) -> String {
-        format!("wasm {}", self.source.file.name())
+        format!("wasm {}", self.made_of.file.name())
     }
 }

@@ -12,7 +12,7 @@ use wasmtime::{Config, Engine, Store};
 use crate::units::Size;
 
 use super::cache::Cache;
-use super::{State, contract, wasi, wrap};
+use super::{State, contract, wasi, weight, wrap};
 
 /// Bytes of a module, at most; one of Python has 18 MB.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
@@ -91,7 +91,9 @@ impl Modules {
         if let Some(module) = self.0.in_use(hash) {
             return Ok(module);
         }
-        let component = compile(engine, &wrap::component(bytes)?)?;
+        let component = wrap::component(bytes)?;
+        weight::check(&component)?;
+        let component = compile(engine, &component)?;
         let loaded = link(engine, &component, hash)?;
         if let Some(cache) = &self.0.cache {
             cache.keep(engine, hash, &component);

@@ -8,12 +8,16 @@
 //! - A module that fails everything is not searched for ever: after [`FAILED_WHOLE_MAX`] parts in a row of which no record
 //!   passed, a few records of a failing part are tried alone first, and if each of them fails too, so does the part. One
 //!   that passes ends that.
+//!
+//! What guests have answered is kept until the parts before are done, and [`Kept`] counts it: once it is enough, no try is
+//! begun any more, and the rows from the first that has no answer on are left for another time.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::guest::{Answered, Failure};
+use super::guest::{Answered, Failure, TIME_LIMIT};
 use crate::error::Fault;
 use crate::record::Batch;
 use crate::units::Interval;
@@ -44,7 +48,15 @@ pub struct Tried {
     pub outcome: Result<Answered, Failure>,
     /// Whether its instance had seen no record before.
     pub fresh: bool,
+    /// Without what it takes to make an instance.
     pub took: Duration,
+}
+
+/// Bytes that the answers for a batch take by now, and how many are enough.
+#[derive(Debug)]
+pub struct Kept {
+    bytes: AtomicUsize,
+    enough: usize,
 }
 
 /// Parts in a row of which no record passed.
@@ -59,6 +71,7 @@ pub struct Part {
     done: Vec<Done>,
     time_max: Interval,
     len: usize,
+    is_first: bool,
     searched: Duration,
 }
 
@@ -99,8 +112,8 @@ pub fn split(batch: &Batch, time_max: Interval) -> Vec<Part> {
 
 impl Part {
     fn new(rows: Range<usize>, time_max: Interval) -> Part {
-        let len = rows.len();
-        Part { todo: vec![Todo::Whole(rows)], done: Vec::new(), time_max, len, searched: Duration::ZERO }
+        let (len, is_first) = (rows.len(), rows.start == 0);
+        Part { todo: vec![Todo::Whole(rows)], done: Vec::new(), time_max, len, is_first, searched: Duration::ZERO }
     }
 
     /// Whether nothing is to be tried any more.
@@ -108,17 +121,33 @@ impl Part {
         self.todo.is_empty()
     }
 
-    /// What became of all rows, in order.
+    /// What became of its first rows, in order: of all, if it is done.
     pub fn done(self) -> Vec<Done> {
         self.done
     }
 
+    /// Whether something became of its first row.
+    pub fn has_begun(&self) -> bool {
+        !self.done.is_empty()
+    }
+
+    /// Whether a try may be begun. The first part of a batch goes on until it has something to give, so that the batch
+    /// gets shorter.
+    pub fn may_go_on(&self, kept: &Kept) -> bool {
+        !self.is_done() && (!kept.is_enough() || self.is_first && !self.has_begun())
+    }
+
     /// Makes the next try.
-    pub fn step(&mut self, guests: &impl Guests, failed_whole: &FailedWhole) -> Result<(), Fault> {
+    pub fn step(&mut self, guests: &impl Guests, failed_whole: &FailedWhole, kept: &Kept) -> Result<(), Fault> {
         if let Some(todo) = self.todo.pop() {
+            let done_before = self.done.len();
             self.attempt(todo, guests, failed_whole)?;
-            if self.is_done() {
-                failed_whole.count(self.done.iter().all(|done| done.outcome.is_err()));
+            let answered = self.done[done_before..].iter().filter_map(|done| done.outcome.as_ref().ok());
+            kept.add(answered.map(|answered| answered.bytes).sum());
+            // A few records that fail say nothing of the module.
+            let failed = self.done.iter().all(|done| done.outcome.is_err());
+            if self.is_done() && (!failed || self.len > PROBES) {
+                failed_whole.count(failed);
             }
         }
         Ok(())
@@ -130,9 +159,10 @@ impl Part {
                 let Tried { outcome, fresh, .. } = guests.call(rows.clone(), self.time_max, false)?;
                 match outcome {
                     Ok(answered) => self.done.push(Done { rows, outcome: Ok(answered) }),
-                    Err(failure) if rows.len() == 1 && fresh => self.fail(rows, failure),
-                    Err(failure) if rows.len() > PROBES && failed_whole.enough() => {
-                        let probes = (0..PROBES).map(|n| rows.start + n * rows.len() / PROBES).collect();
+                    // Where time was short, it may have been the machine's: that is asked again.
+                    Err(failure) if rows.len() == 1 && fresh && failure.code != TIME_LIMIT => self.fail(rows, failure),
+                    Err(failure) if rows.len() > PROBES && failed_whole.is_enough() => {
+                        let probes = failed_whole.probes(&rows);
                         self.todo.push(Todo::Probe(rows, failure, probes));
                     }
                     Err(failure) => self.halve(rows, failure),
@@ -148,7 +178,7 @@ impl Part {
                 match outcome {
                     Ok(answered) => self.done.push(Done { rows, outcome: Ok(answered) }),
                     Err(mut failure) if rows.len() == 1 => {
-                        if failure.code == "Wasm.TimeLimit" && time < self.time_max {
+                        if failure.code == TIME_LIMIT && time < self.time_max {
                             failure.message += &format!(", the share of one record where a part has {}", self.time_max);
                         }
                         self.fail(rows, failure);
@@ -205,9 +235,34 @@ impl Part {
     }
 }
 
+impl Kept {
+    /// Nothing yet.
+    pub fn new(enough: usize) -> Kept {
+        Kept { bytes: AtomicUsize::new(0), enough }
+    }
+
+    /// Whether no more is to be had for now.
+    pub fn is_enough(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.enough
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 impl FailedWhole {
-    fn enough(&self) -> bool {
+    fn is_enough(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= FAILED_WHOLE_MAX
+    }
+
+    /// Rows spread over these. They lie elsewhere in each part, or a pattern in the records could meet them all.
+    fn probes(&self, rows: &Range<usize>) -> Vec<usize> {
+        let between = rows.len() / PROBES;
+        let mut hasher = DefaultHasher::new();
+        (rows.start, self.0.load(Ordering::Relaxed)).hash(&mut hasher);
+        let shift = hasher.finish() as usize % between;
+        (0..PROBES).map(|n| rows.start + n * between + shift).collect()
     }
 
     fn count(&self, failed: bool) {
@@ -226,18 +281,21 @@ mod tests {
 
     use super::*;
     use crate::record::BatchBuilder;
-    use crate::transform::wasm::lift::Answers;
+    use crate::transform::wasm::lift::Lifted;
 
     /// Fails if a bad row is among those it is given; calls of it are counted, and take their time if they fail.
     struct Fake {
         bad: fn(usize) -> bool,
         slow: bool,
+        code: &'static str,
+        /// Whether every instance is fresh.
+        fresh: bool,
         calls: RefCell<Vec<(Range<usize>, Interval, bool)>>,
     }
 
     impl Fake {
         fn new(bad: fn(usize) -> bool, slow: bool) -> Fake {
-            Fake { bad, slow, calls: RefCell::default() }
+            Fake { bad, slow, code: "Wasm.Trap", fresh: false, calls: RefCell::default() }
         }
     }
 
@@ -245,11 +303,11 @@ mod tests {
         fn call(&self, rows: Range<usize>, time: Interval, fresh: bool) -> Result<Tried, Fault> {
             self.calls.borrow_mut().push((rows.clone(), time, fresh));
             let outcome = match rows.clone().any(self.bad) {
-                true => Err(Failure { code: "Wasm.Trap", message: "bad".into() }),
-                false => Ok(Answered { answers: Answers::that_drop(rows.len()), bytes: 0 }),
+                true => Err(Failure { code: self.code, message: "bad".into() }),
+                false => Ok(Answered { answers: Lifted::that_drop(rows.len()), bytes: rows.len() }),
             };
             let took = if self.slow && outcome.is_err() { time.duration() } else { Duration::ZERO };
-            Ok(Tried { outcome, fresh, took })
+            Ok(Tried { outcome, fresh: fresh || self.fresh, took })
         }
     }
 
@@ -264,7 +322,7 @@ mod tests {
     /// The failed ranges of one part, and their messages, after it is checked that all rows are answered in order.
     fn failed(part: &mut Part, fake: &Fake, failed_whole: &FailedWhole) -> Vec<(Range<usize>, String)> {
         while !part.is_done() {
-            part.step(fake, failed_whole).unwrap();
+            part.step(fake, failed_whole, &Kept::new(usize::MAX)).unwrap();
         }
         let done = std::mem::take(&mut part.done);
         let rows: Vec<usize> = done.iter().flat_map(|done| done.rows.clone()).collect();
@@ -329,6 +387,53 @@ mod tests {
     }
 
     #[test]
+    fn once_enough_is_kept_only_the_first_part_goes_on_until_it_has_something() {
+        let (fake, failed_whole) = (Fake::new(|row| row == 0, false), FailedWhole::default());
+        let mut parts = split(&batch(1500, 1), TIME);
+        let kept = Kept::new(500);
+        assert!(parts.iter().all(|part| part.may_go_on(&kept)));
+        parts[1].step(&fake, &failed_whole, &kept).unwrap();
+        let may_go_on = |parts: &[Part]| parts.iter().map(|part| part.may_go_on(&kept)).collect::<Vec<_>>();
+        assert_eq!(may_go_on(&parts), [true, false, false]);
+        while parts[0].may_go_on(&kept) {
+            parts[0].step(&fake, &failed_whole, &kept).unwrap();
+        }
+        assert_eq!(parts[0].done.iter().map(|done| done.rows.clone()).collect::<Vec<_>>(), [0..1], "it gets shorter");
+        assert!(!parts[0].is_done());
+    }
+
+    #[test]
+    fn a_record_alone_that_took_too_long_is_asked_again_on_a_fresh_instance_too() {
+        let (mut fake, failed_whole) = (Fake::new(|_| true, false), FailedWhole::default());
+        fake.code = TIME_LIMIT;
+        fake.fresh = true;
+        assert_eq!(failed(&mut one_part(1), &fake, &failed_whole).len(), 1);
+        assert_eq!(fake.calls.borrow().len(), 2);
+        fake.code = "Wasm.Trap";
+        assert_eq!(failed(&mut one_part(1), &fake, &failed_whole).len(), 1);
+        assert_eq!(fake.calls.borrow().len(), 3, "a trap is sure at once");
+    }
+
+    #[test]
+    fn bad_records_that_come_alone_say_nothing_of_the_module() {
+        let (fake, failed_whole) = (Fake::new(|_| true, false), FailedWhole::default());
+        for _ in 0..10 {
+            failed(&mut one_part(PROBES), &fake, &failed_whole);
+        }
+        assert!(!failed_whole.is_enough());
+    }
+
+    #[test]
+    fn probes_lie_elsewhere_in_each_part() {
+        let failed_whole = FailedWhole::default();
+        let places: Vec<_> = (0..8).map(|part| failed_whole.probes(&(part * 500..part * 500 + 500))).collect();
+        for (part, probes) in places.iter().enumerate() {
+            assert!(probes.is_sorted() && probes.iter().all(|row| row / 500 == part), "{probes:?}");
+        }
+        assert!(places.iter().any(|probes| probes[0] % 500 != places[0][0]));
+    }
+
+    #[test]
     fn a_module_that_fails_everything_is_not_searched_for_ever() {
         let (fake, failed_whole) = (Fake::new(|_| true, false), FailedWhole::default());
         let calls_for = |fake: &Fake| {
@@ -340,8 +445,8 @@ mod tests {
             assert_eq!(calls_for(&fake), (500, 999));
         }
         assert_eq!(calls_for(&fake), (1, 1 + PROBES));
-        let mended = Fake::new(|row| row != 250, false);
-        assert_eq!(calls_for(&mended).0, 499, "one of the probes passed: all are tried");
+        let mended = Fake::new(|row| row / 62 != 4, false);
+        assert_eq!(calls_for(&mended).0, 500 - 62, "one of the probes passed: all are tried");
         assert!(calls_for(&fake).1 > 100, "and so are those after it");
     }
 }

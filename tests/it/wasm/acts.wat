@@ -138,6 +138,9 @@
     (if (i32.eq (local.get $act) (i32.const 0x42))
       (then
         (drop (call $answer (local.get $outcome) (i32.const 131073) (i32.const 0) (i32.const 0))) (return)))
+    ;; !h 12 times all of the first page
+    (if (i32.eq (local.get $act) (i32.const 0x68))
+      (then (drop (call $answer (local.get $outcome) (i32.const 12) (i32.const 0) (i32.const 65536))) (return)))
     ;; !p bytes that lie outside of its memory
     (if (i32.eq (local.get $act) (i32.const 0x70))
       (then (drop (call $answer (local.get $outcome) (i32.const 1) (i32.const -16) (i32.const 32))) (return)))

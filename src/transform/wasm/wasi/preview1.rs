@@ -17,7 +17,7 @@ pub const HOST: &str = "hydrant:preview1/host";
 /// The adapter: preview1.wat as binary.
 pub const ADAPTER: &[u8] = include_bytes!("../preview1.wasm");
 
-/// Bytes copied at once of what a guest writes.
+/// Bytes copied at once of what a guest writes; the clock is looked at before each.
 const COPIED_BYTES: usize = 64 << 10;
 
 type Context<'a> = StoreContextMut<'a, State>;
@@ -39,6 +39,7 @@ pub fn define(to: &mut LinkerInstance<State>, interface: &str, name: &str) -> Re
 
 fn write(mut context: Context, (stream, bytes): (u32, WasmList<u8>)) -> Result<()> {
     for start in (0..bytes.len()).step_by(COPIED_BYTES) {
+        context.data().limits.check_time()?;
         let rest = bytes.as_le_slice(&context).get(start..).unwrap_or_default();
         let piece = rest.get(..COPIED_BYTES).unwrap_or(rest).to_vec();
         context.data_mut().wasi.write(stream, &piece)?;
