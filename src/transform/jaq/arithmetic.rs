@@ -9,7 +9,7 @@ use jaq_core::ops::Math;
 use jaq_json::{Map, Num};
 
 use super::meter;
-use super::value::{Error, Nest, SLOT_BYTES, Value, array};
+use super::value::{Error, Nest, SLOT_BYTES, Value, array, depth_over};
 
 /// Longest product of whole numbers, in bits.
 const NUMBER_BITS_MAX: u64 = 8192;
@@ -107,7 +107,7 @@ fn merged(mut a: Object, b: &Object) -> Object {
             (Some(Value::Obj(old)), Value::Obj(item)) => Value::Obj(merged(old, item)),
             _ => item.clone(),
         };
-        nest.depth = nest.depth.max(meter::deeper(new.depth()));
+        nest.depth = nest.depth.max(depth_over(std::iter::once(&new)));
         nest.of.insert(key.clone(), new);
     }
     a
@@ -149,7 +149,12 @@ impl Neg for Value {
 
     fn neg(self) -> ValR<Value> {
         match self {
-            Value::Num(number) => Ok(Value::Num(-number)),
+            Value::Num(number) => {
+                if let Num::Dec(text) = &number {
+                    meter::charge(text.len() + SLOT_BYTES);
+                }
+                Ok(Value::Num(-number))
+            }
             other => Err(Error::typ(other, "number")),
         }
     }

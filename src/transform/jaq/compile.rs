@@ -8,6 +8,7 @@ use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::load::{self, Arena, File, Loader, span};
 use jaq_core::{Compiler, Filter};
 
+use super::meter;
 use super::natives::{defs, funs};
 use super::run::{Json, VARIABLES};
 use crate::nearest::nearest;
@@ -40,6 +41,7 @@ impl Program {
         if text.trim().is_empty() {
             return Err(Wrong::new(key, "the program is empty").hint("`.` is the record as it is"));
         }
+        meter::keep_panics_silent();
         let failed = || Wrong::new(key, "this program cannot be compiled");
         thread::scope(|scope| {
             let compiler = thread::Builder::new().name("jq".into()).stack_size(STACK_BYTES);

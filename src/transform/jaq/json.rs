@@ -38,6 +38,17 @@ pub fn read(bytes: &[u8]) -> Result<Value, NotJson> {
     }
 }
 
+/// A number as programs write it: `00.5` and `.5` are none of JSON's, so that their text is not kept.
+pub fn literal(text: &str) -> Num {
+    let mut reader = Reader { json: text, bytes: text.as_bytes(), at: 0 };
+    let is_json = reader.number().is_ok() && reader.at == text.len();
+    let real = if is_json { None } else { text.parse().ok() };
+    match real {
+        Some(real) if text.contains(|c: char| !c.is_ascii_digit()) => Num::Float(real),
+        _ => number(text),
+    }
+}
+
 /// A number as JSON writes it: whole ones exactly, others as their text until they are calculated with.
 pub fn number(text: &str) -> Num {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -257,6 +268,20 @@ pub enum Unwritten {
 
 /// Appends the value as compact JSON, up to a length of `out` of about `bytes_max`.
 pub fn write(out: &mut String, value: &Value, bytes_max: usize) -> Result<(), Unwritten> {
+    put(out, value, bytes_max, Err(Unwritten::NotFinite))
+}
+
+/// The same, with null for numbers that JSON has no word for.
+pub fn write_any(out: &mut String, value: &Value, bytes_max: usize) -> Result<(), Unwritten> {
+    put(out, value, bytes_max, Ok("null"))
+}
+
+fn put(
+    out: &mut String,
+    value: &Value,
+    bytes_max: usize,
+    not_finite: Result<&str, Unwritten>,
+) -> Result<(), Unwritten> {
     meter::step();
     if out.len() > bytes_max {
         return Err(Unwritten::TooLong);
@@ -264,15 +289,16 @@ pub fn write(out: &mut String, value: &Value, bytes_max: usize) -> Result<(), Un
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(truth) => out.push_str(if *truth { "true" } else { "false" }),
+        Value::Num(Num::Float(float)) if !float.is_finite() => out.push_str(not_finite?),
         Value::Num(number) => write_number(out, number)?,
-        Value::Str(text) => write_text(out, text),
+        Value::Str(text) => write_text(out, text, bytes_max)?,
         Value::Arr(array) => {
             out.push('[');
             for (index, item) in array.of.iter().enumerate() {
                 if index > 0 {
                     out.push(',');
                 }
-                write(out, item, bytes_max)?;
+                put(out, item, bytes_max, not_finite)?;
             }
             out.push(']');
         }
@@ -282,9 +308,9 @@ pub fn write(out: &mut String, value: &Value, bytes_max: usize) -> Result<(), Un
                 if index > 0 {
                     out.push(',');
                 }
-                write_text(out, key);
+                write_text(out, key, bytes_max)?;
                 out.push(':');
-                write(out, item, bytes_max)?;
+                put(out, item, bytes_max, not_finite)?;
             }
             out.push('}');
         }
@@ -295,7 +321,6 @@ pub fn write(out: &mut String, value: &Value, bytes_max: usize) -> Result<(), Un
 /// A calculated number: a whole one below 10^17 without a point, as jq does; others in the shortest form that reads back.
 fn write_number(out: &mut String, number: &Num) -> Result<(), Unwritten> {
     let written = match number {
-        Num::Float(float) if !float.is_finite() => return Err(Unwritten::NotFinite),
         Num::Float(float) if float.fract() == 0.0 && float.abs() < 1e17 => write!(out, "{float}"),
         Num::Float(float) => write!(out, "{float:?}"),
         number => write!(out, "{number}"),
@@ -303,10 +328,17 @@ fn write_number(out: &mut String, number: &Num) -> Result<(), Unwritten> {
     written.map_err(|_| Unwritten::TooLong)
 }
 
-fn write_text(out: &mut String, text: &str) {
+fn write_text(out: &mut String, text: &str, bytes_max: usize) -> Result<(), Unwritten> {
     out.push('"');
-    let mut rest = text;
+    meter::work(text.len());
+    let room = bytes_max.saturating_sub(out.len());
+    let mut rest = &text[..text.floor_char_boundary(room)];
+    let is_whole = rest.len() == text.len();
     while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)) {
+        // A control character becomes six.
+        if out.len() + at > bytes_max {
+            return Err(Unwritten::TooLong);
+        }
         let (plain, special) = rest.split_at(at);
         out.push_str(plain);
         match special.as_bytes()[0] {
@@ -327,4 +359,5 @@ fn write_text(out: &mut String, text: &str) {
     }
     out.push_str(rest);
     out.push('"');
+    if is_whole { Ok(()) } else { Err(Unwritten::TooLong) }
 }

@@ -6,7 +6,8 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Once;
 use std::time::Instant;
 
 use crate::units::{Interval, Size};
@@ -32,6 +33,9 @@ pub const CONTEXTS_MAX: u32 = 100_000;
 
 /// The clock is looked at once in so many steps.
 const STEPS_PER_LOOK: u32 = 1024;
+
+/// Bytes that are gone through in about the time of a step.
+const WORK_OF_STEP: usize = 256;
 
 /// What a program may use for one record.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,6 +103,19 @@ fn nodes_max(meter: &Meter) -> usize {
     meter.stack_bytes.get().saturating_sub(STACK_BYTES_MAX + STACK_BYTES_BESIDE) / DROP_BYTES
 }
 
+/// Keeps panics within limits off standard error, for this process: each is told of its record.
+pub fn keep_panics_silent() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let told = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !METER.try_with(|meter| meter.on.get()).unwrap_or(false) {
+                told(panic);
+            }
+        }));
+    });
+}
+
 /// Runs `work` on this thread within limits. Values made by it must not be used after it.
 pub fn within<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Limit> {
     METER.with(|meter| {
@@ -117,6 +134,11 @@ pub fn within<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Limit> {
 
 /// A step of work.
 pub fn step() {
+    work(0);
+}
+
+/// Work on so many bytes or values.
+pub fn work(amount: usize) {
     METER.with(|meter| {
         if !meter.on.get() {
             return;
@@ -124,9 +146,9 @@ pub fn step() {
         if stack_here() < meter.stack_end.get() {
             stop(meter, Limit::Recursion);
         }
-        let steps = meter.steps.get();
-        if steps > 0 {
-            return meter.steps.set(steps - 1);
+        let steps = u32::try_from(1 + amount / WORK_OF_STEP).unwrap_or(u32::MAX);
+        if let Some(left) = meter.steps.get().checked_sub(steps) {
+            return meter.steps.set(left);
         }
         meter.steps.set(STEPS_PER_LOOK);
         if meter.deadline.get().is_some_and(|deadline| Instant::now() >= deadline) {

@@ -17,14 +17,27 @@ use super::value::{Error, Value};
 const LEFT_OUT: [&str; 7] = ["env", "localtime", "strflocaltime", "debug_empty", "stderr_empty", "jn", "yn"];
 
 /// Jaq's that are called behind a check of their cost.
-const CHECKED: [(&str, &str); 3] =
-    [("matches", "matches_unchecked"), ("split_matches", "split_matches_unchecked"), ("split_", "split_unchecked")];
+const CHECKED: [(&str, &str); 8] = [
+    ("matches", "matches_unchecked"),
+    ("split_matches", "split_matches_unchecked"),
+    ("split_", "split_unchecked"),
+    ("escape_html", "escape_html_unchecked"),
+    ("encode_uri", "encode_uri_unchecked"),
+    ("escape_sh", "escape_sh_unchecked"),
+    ("gmtime", "gmtime_unchecked"),
+    ("strftime", "strftime_unchecked"),
+];
 
 /// In jq: what is checked, and what jaq has elsewhere or not at all.
 const OURS: &str = r#"
-def matches($re; $flags):       regex_fits($re) | matches_unchecked($re; $flags);
-def split_matches($re; $flags): regex_fits($re) | split_matches_unchecked($re; $flags);
-def split_($re; $flags):        regex_fits($re) | split_unchecked($re; $flags);
+def matches($re; $flags):       regex_fits_($re; $flags) | matches_unchecked($re; $flags);
+def split_matches($re; $flags): regex_fits_($re; $flags) | split_matches_unchecked($re; $flags);
+def split_($re; $flags):        regex_fits_($re; $flags) | split_unchecked($re; $flags);
+def escape_html: grows_(6) | escape_html_unchecked;
+def encode_uri: grows_(3) | encode_uri_unchecked;
+def escape_sh: grows_(4) | escape_sh_unchecked;
+def gmtime: time_fits_ | gmtime_unchecked;
+def strftime($format): time_fits_ | strftime_unchecked($format);
 "#;
 
 const OURS_AFTER: &str = r#"
@@ -39,6 +52,12 @@ def @tsv: [.[] | if isstring then split("\\") | join("\\\\") | split("\t") | joi
 
 /// States of a regular expression times bytes of the text: some seconds at most.
 const REGEX_WORK_MAX: u64 = 1 << 29;
+
+/// Most groups of a regular expression.
+const REGEX_GROUPS_MAX: usize = 100;
+
+/// Beyond the years that times can have, and far below 2^63 microseconds.
+const SECONDS_MAX: usize = 260_000_000_000;
 
 /// All definitions in jq.
 pub fn defs() -> impl Iterator<Item = Def<&'static str>> {
@@ -69,7 +88,12 @@ fn ours() -> Vec<Filter<RunPtr<Json>>> {
         ("contains", v(1), |cv| unary(cv, |value, part| Ok(Value::from(contains(&value, &part))))),
         ("indices", v(1), |cv| unary(cv, |value, part| indices(&value, &part))),
         ("bsearch", v(1), |cv| unary(cv, |items, wanted| bsearch(&items, &wanted))),
-        ("regex_fits", v(1), |cv| unary(cv, regex_fits)),
+        ("regex_fits_", v(2), |mut cv| {
+            let (flags, regex) = (cv.0.pop_var(), cv.0.pop_var());
+            bome(regex_fits(cv.1, &regex, &flags))
+        }),
+        ("grows_", v(1), |cv| unary(cv, |value, times| Ok(grows(value, &times)))),
+        ("time_fits_", v(0), |cv| bome(time_fits(cv.1))),
     ]
 }
 
@@ -84,7 +108,10 @@ fn length(value: Value) -> Result<Value, Error> {
         Value::Null => Value::from(0usize),
         Value::Num(Num::Int(whole)) => Value::from(whole.unsigned_abs()),
         Value::Num(_) => Value::from(value.as_f64().map_or(0.0, f64::abs)),
-        Value::Str(text) => Value::from(text.chars().count()),
+        Value::Str(text) => {
+            meter::work(text.len());
+            Value::from(text.chars().count())
+        }
         Value::Arr(array) => Value::from(array.of.len()),
         Value::Obj(object) => Value::from(object.of.len()),
         Value::Bool(_) => return Err(Error::str(format_args!("{value} has no length"))),
@@ -101,7 +128,10 @@ fn has(value: &Value, key: &Value) -> Result<bool, Error> {
 fn contains(value: &Value, part: &Value) -> bool {
     meter::step();
     match (value, part) {
-        (Value::Str(text), Value::Str(part)) => text.contains(part.as_str()),
+        (Value::Str(text), Value::Str(part)) => {
+            meter::work(text.len());
+            text.contains(part.as_str())
+        }
         (Value::Arr(items), Value::Arr(parts)) => {
             parts.of.iter().all(|part| items.of.iter().any(|item| contains(item, part)))
         }
@@ -116,15 +146,28 @@ fn indices(value: &Value, part: &Value) -> Result<Value, Error> {
     let found: Vec<usize> = match (value, part) {
         (Value::Null, _) => return Ok(Value::Null),
         (Value::Str(_), Value::Str(part)) if part.is_empty() => return Ok(Value::Null),
-        (Value::Str(text), Value::Str(part)) => {
-            let starts = text.char_indices().enumerate();
-            starts.filter(|(_, (at, _))| text[*at..].starts_with(part.as_str())).map(|(count, _)| count).collect()
-        }
+        (Value::Str(text), Value::Str(part)) => indices_in(text, part),
         (Value::Arr(_), Value::Arr(part)) => value.positions_in_array(&part.of),
         (Value::Arr(_), part) => value.positions_in_array(std::slice::from_ref(part)),
         _ => return Err(Error::index(value.clone(), part.clone())),
     };
     Ok(found.into_iter().map(Value::from).collect())
+}
+
+/// At which characters the part begins.
+fn indices_in(text: &str, part: &str) -> Vec<usize> {
+    let (mut found, mut rest, mut before) = (Vec::new(), text, 0);
+    loop {
+        let at = rest.find(part);
+        meter::work(at.unwrap_or(rest.len()) + part.len());
+        let Some(at) = at else { return found };
+        before += rest[..at].chars().count();
+        found.push(before);
+        meter::charge(size_of::<usize>());
+        let mut after = rest[at..].chars();
+        after.next();
+        (rest, before) = (after.as_str(), before + 1);
+    }
 }
 
 fn bsearch(items: &Value, wanted: &Value) -> Result<Value, Error> {
@@ -133,15 +176,54 @@ fn bsearch(items: &Value, wanted: &Value) -> Result<Value, Error> {
     Ok(Value::from(found.map_or_else(|at| -1 - at as isize, |at| at as isize)))
 }
 
-/// The text, if this regular expression can run over it in time: nothing stops one that runs.
-fn regex_fits(text: Value, regex: Value) -> Result<Value, Error> {
-    if let (Value::Str(text), Value::Str(regex)) = (&text, &regex) {
-        meter::charge(regex.len().saturating_mul(16));
-        if states(regex).saturating_mul(text.len() as u64) > REGEX_WORK_MAX {
+/// The text, if there is memory for as many times its length.
+fn grows(text: Value, times: &Value) -> Value {
+    if let (Value::Str(text), Some(times)) = (&text, times.as_isize()) {
+        meter::charge(text.len().saturating_mul(times.unsigned_abs()));
+    }
+    text
+}
+
+/// The time, if its microseconds are a number of 64 bits: the library takes others for other times.
+fn time_fits(time: Value) -> Result<Value, Error> {
+    match time.as_isize() {
+        Some(seconds) if seconds.unsigned_abs() > SECONDS_MAX => {
+            Err(Error::str(format_args!("{time} is no time in seconds")))
+        }
+        _ => Ok(time),
+    }
+}
+
+/// The text, if this regular expression can run over it in time and memory: nothing stops one that runs.
+fn regex_fits(text: Value, regex: &Value, flags: &Value) -> Result<Value, Error> {
+    if let (Value::Str(text), Value::Str(regex), Value::Str(flags)) = (&text, regex, flags) {
+        let groups = 1 + regex.bytes().filter(|byte| *byte == b'(').count();
+        if groups > REGEX_GROUPS_MAX {
+            return Err(Error::str(format_args!("a regular expression has at most {REGEX_GROUPS_MAX} groups")));
+        }
+        let has_comment = regex.contains('#') && regex.contains('\n') && (flags.contains('x') || regex.contains("(?"));
+        if has_comment && regex.contains('{') {
+            return Err(Error::str("a regular expression with `{` can have no comments"));
+        }
+        let states = states(regex);
+        let length = text.len() as u64;
+        let lengths = if flags.contains('g') && looks_far(regex) { length.saturating_mul(length) } else { length };
+        if states.saturating_mul(lengths) > REGEX_WORK_MAX {
             return Err(Error::str("this regular expression takes too long on a text of this length"));
         }
+        // Two tables of where each group begins and ends, for each state.
+        let tables = states.saturating_mul(4 * 8 * groups as u64);
+        meter::charge(usize::try_from(tables).unwrap_or(usize::MAX).saturating_add(regex.len().saturating_mul(16)));
     }
     Ok(text)
+}
+
+/// Whether a search may go on far behind a match, so that to find all takes a square of the length: an unbounded
+/// repetition, and something that may match without it.
+fn looks_far(regex: &str) -> bool {
+    let regex: String = regex.chars().filter(|c| !c.is_whitespace()).collect();
+    let holds = |pieces: &[&str]| pieces.iter().any(|piece| regex.contains(piece));
+    holds(&["*", "+", ",}"]) && holds(&["|", ")?", ")*", ")+", "){"])
 }
 
 /// About how many states it has: its characters, as often as they repeat.
@@ -163,6 +245,8 @@ fn states(regex: &str) -> u64 {
                 let most = counts.split(',').filter_map(|count| count.trim().parse::<u64>().ok()).max();
                 last = last.saturating_mul(most.unwrap_or(1).max(1));
             }
+            // With the flag x it is nothing: what repeats is before it.
+            b' ' | b'\t'..=b'\r' | 0x80.. => last = last.saturating_add(1),
             _ => {
                 if byte == b'\\' {
                     bytes.next();

@@ -260,6 +260,69 @@ fn stack_touched() -> usize {
 }
 
 #[test]
+fn a_regular_expression_of_the_record_is_judged_before_it_runs() {
+    let of = |regex: &str, text: &str| json!({"re": regex, "s": text}).to_string();
+    let why = |program: &str, record: &str| run(program, record).unwrap_err();
+    let test = ".re as $r | .s | test($r)";
+    assert_eq!(why(test, &of(&"()".repeat(60_000), "a")), "a regular expression has at most 100 groups");
+    let too_long = "this regular expression takes too long on a text of this length";
+    let text = "a".repeat(100_000);
+    assert_eq!(why(".re as $r | .s | [match($r; \"g\")] | length", &of("a(.*b)?", &text)), too_long);
+    assert_eq!(why(".re as $r | .s | test($r; \"x\")", &of("((a {1000}) {1000})", &text)), too_long);
+    let comments = "a regular expression with `{` can have no comments";
+    assert_eq!(why(test, &of("(?x)(a # b\n{1000})", &text)), comments);
+    assert_eq!(made(".re as $r | .s | gsub($r; \"b\")", &of("a+", &text)), "\"b\"");
+    assert_eq!(made(".re as $r | .s | sub($r; \"b\")", &of("a(.*c)?", "xay")), "\"xby\"");
+}
+
+#[test]
+fn work_within_one_step_is_left_too() {
+    let text = |length: usize| format!("{{\"s\":\"{}\"}}", "a".repeat(length));
+    let limits = Limits::of_time(Interval::from_millis(50));
+    for program in [
+        ".s as $s | $s | indices($s[500000:])",
+        "[range(1e9) as $i | .s | length] | add",
+        ".s | last(repeat(test(\"b\")))",
+    ] {
+        let why = run_for(program, &batch(&text(1_000_000)), limits).unwrap_err();
+        assert_eq!(why, "the program takes longer than 50ms", "{program}");
+    }
+    assert_eq!(made("indices(\"aä\")", "\"aäaäa\""), "[0,2]");
+    assert_eq!(made("indices(\"aa\")", "\"aaaa\""), "[0,1,2]");
+}
+
+#[test]
+fn a_text_is_not_written_far_beyond_its_limit() {
+    let mut out = String::new();
+    let text = Value::from("\u{1}".repeat(1000));
+    assert_eq!(write(&mut out, &text, 100), Err(Unwritten::TooLong));
+    assert!(out.len() < 120, "{}", out.len());
+    assert_eq!(
+        run("(\"\\u0001\" * 1000000) | [., ., ., ., ., ., .] | tojson", "1").unwrap_err(),
+        "the program needs more memory than 16 MiB"
+    );
+}
+
+#[test]
+fn a_depth_that_is_gone_is_not_held_against_a_value() {
+    assert_eq!(made("reduce range(1000) as $i ([1]; [.] | .[0] = [])", "1"), "[[]]");
+    assert_eq!(made("reduce range(1000) as $i ({}; {a: .} | del(.a))", "1"), "{}");
+}
+
+#[test]
+fn numbers_and_times_that_others_get_wrong() {
+    assert_eq!(made("[nan, 1, infinite] | tojson, tostring, @json", "1"), ["\"[null,1,null]\""; 3].join("\n"));
+    assert_eq!(made("00.5, 1.50, 007", "1"), "0.5\n1.50\n7");
+    for program in ["gmtime", "strftime(\"%Y\")", "todate"] {
+        assert!(run(program, "18446744073709").is_err(), "{program}");
+    }
+    assert_eq!(
+        made("strftime(\"%Y\"), (gmtime | .[0]), todate", "1700000000"),
+        "\"2023\"\n2023\n\"2023-11-14T22:13:20Z\""
+    );
+}
+
+#[test]
 fn recursion_ends_before_the_stack_does() {
     for program in [
         "def f: 1 + f; f",

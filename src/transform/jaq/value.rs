@@ -45,15 +45,22 @@ pub struct Nest<T> {
 /// An array of these.
 pub fn array(items: Vec<Value>) -> Value {
     meter::charge(items.len() * SLOT_BYTES);
-    let depth = meter::deeper(items.iter().map(Value::depth).max().unwrap_or(0));
+    let depth = depth_over(items.iter());
     Value::Arr(Rc::new(Nest { of: items, depth }))
 }
 
 /// An object of these.
 pub fn object(map: Map<Rc<String>, Value>) -> Value {
     meter::charge((map.len() + 1) * 2 * SLOT_BYTES);
-    let depth = meter::deeper(map.values().map(Value::depth).max().unwrap_or(0));
+    let depth = depth_over(map.values());
     Value::Obj(Rc::new(Nest { of: map, depth }))
+}
+
+/// The depth of what holds these. A depth is not less when something is taken out: it is counted anew before it matters.
+pub(super) fn depth_over<'v>(items: impl Iterator<Item = &'v Value> + Clone) -> u8 {
+    let most = items.clone().map(Value::depth).max().unwrap_or(0);
+    let most = if most < meter::DEPTH_MAX { most } else { items.map(Value::depth_counted).max().unwrap_or(0) };
+    meter::deeper(most)
 }
 
 /// What has room for values, in slots.
@@ -100,14 +107,22 @@ impl Value {
         }
     }
 
+    fn depth_counted(&self) -> u8 {
+        meter::step();
+        match self {
+            Value::Arr(array) => 1 + array.of.iter().map(Value::depth_counted).max().unwrap_or(0),
+            Value::Obj(object) => 1 + object.of.values().map(Value::depth_counted).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// As compact JSON within a program; a number that JSON has no word for is null.
     pub fn to_json(&self) -> String {
         let mut out = String::new();
-        match json::write(&mut out, self, meter::bytes_left()) {
-            Err(json::Unwritten::NotFinite) => out = "null".into(),
-            Ok(()) | Err(json::Unwritten::TooLong) => {}
+        match json::write_any(&mut out, self, meter::bytes_left()) {
+            Ok(()) => meter::charge(out.len()),
+            Err(_) => meter::charge(usize::MAX),
         }
-        meter::charge(out.len());
         out
     }
 
@@ -173,7 +188,7 @@ fn bounds(range: Range<&Value>, length: usize) -> Result<(usize, usize), Error> 
 
 impl jaq_core::ValT for Value {
     fn from_num(text: &str) -> ValR<Value> {
-        Ok(Value::Num(json::number(text)))
+        Ok(Value::Num(json::literal(text)))
     }
 
     fn from_map<I: IntoIterator<Item = (Value, Value)>>(pairs: I) -> ValR<Value> {
@@ -221,6 +236,7 @@ impl jaq_core::ValT for Value {
                 Ok(array.of[start..end].iter().cloned().collect())
             }
             Value::Str(text) => {
+                meter::work(text.len());
                 let (start, end) = bounds(range, text.chars().count())?;
                 let at = |count: usize| text.char_indices().nth(count).map_or(text.len(), |(at, _)| at);
                 Ok(Value::from(text[at(start)..at(end)].to_owned()))
@@ -261,7 +277,7 @@ impl jaq_core::ValT for Value {
                 let old = nest.of.get_mut(key).map(std::mem::take).unwrap_or_default();
                 match f(old).next().transpose()? {
                     Some(new) => {
-                        nest.depth = nest.depth.max(meter::deeper(new.depth()));
+                        nest.depth = nest.depth.max(depth_over(std::iter::once(&new)));
                         if nest.of.insert(key.clone(), new).is_none() {
                             meter::charge(2 * SLOT_BYTES);
                         }
@@ -289,7 +305,7 @@ impl jaq_core::ValT for Value {
                 let old = nest.of.get_mut(at).map(std::mem::take).unwrap_or_default();
                 match f(old).next().transpose()? {
                     Some(new) => {
-                        nest.depth = nest.depth.max(meter::deeper(new.depth()));
+                        nest.depth = nest.depth.max(depth_over(std::iter::once(&new)));
                         if at >= length {
                             meter::charge((at - length + 1).saturating_mul(SLOT_BYTES));
                             nest.of.resize(at + 1, Value::Null);
@@ -372,9 +388,11 @@ impl jaq_std::ValT for Value {
     }
 
     fn as_bytes(&self) -> Option<&[u8]> {
-        meter::step();
         match self {
-            Value::Str(text) => Some(text.as_bytes()),
+            Value::Str(text) => {
+                meter::work(text.len());
+                Some(text.as_bytes())
+            }
             _ => None,
         }
     }
@@ -451,7 +469,10 @@ impl PartialEq for Value {
             (Value::Null, Value::Null) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Num(a), Value::Num(b)) => a == b,
-            (Value::Str(a), Value::Str(b)) => a == b,
+            (Value::Str(a), Value::Str(b)) => {
+                meter::work(a.len().min(b.len()));
+                a == b
+            }
             (Value::Arr(a), Value::Arr(b)) => a.of == b.of,
             (Value::Obj(a), Value::Obj(b)) => {
                 a.of.len() == b.of.len() && a.of.iter().all(|(key, item)| b.of.get(key) == Some(item))
@@ -476,7 +497,10 @@ impl Ord for Value {
         match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::Num(a), Value::Num(b)) => a.cmp(b),
-            (Value::Str(a), Value::Str(b)) => a.cmp(b),
+            (Value::Str(a), Value::Str(b)) => {
+                meter::work(a.len().min(b.len()));
+                a.cmp(b)
+            }
             (Value::Arr(a), Value::Arr(b)) => a.of.cmp(&b.of),
             (Value::Obj(a), Value::Obj(b)) => {
                 let (a, b) = (sorted(&a.of), sorted(&b.of));
@@ -489,6 +513,7 @@ impl Ord for Value {
 }
 
 fn sorted<K: Ord + Hash, V>(map: &Map<K, V>) -> Vec<(&K, &V)> {
+    meter::work(map.len() * SLOT_BYTES);
     let mut pairs: Vec<_> = map.iter().collect();
     pairs.sort_by_key(|(key, _)| *key);
     pairs
