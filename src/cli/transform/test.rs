@@ -47,6 +47,11 @@ pub fn test(arguments: Arguments) -> Result<Exit, Ended> {
     // Guests may speak.
     log::start(&Log { level: None, format: None }, &Environment::of_process()).map_err(Ended::failed)?;
     let Subject { module, records, config } = Subject::of(&arguments)?;
+    let expected = records.with_extension("expected");
+    if expected == records {
+        let ended = Ended::failed(format!("{}: a file of expectations, not of records", records.display()));
+        return Err(Ended { exit: Exit::Usage, ..ended });
+    }
     let samples = sample(&records)?;
     let loaded = load(&module, config.as_ref())?;
     let runtime = Runtime::new().map_err(|error| Ended::failed(format!("cannot start threads: {error}")))?;
@@ -54,7 +59,7 @@ pub fn test(arguments: Arguments) -> Result<Exit, Ended> {
     say(run.lines.trim_end());
     say(format_args!("\n{}", run.totals()));
     say(performance(&loaded, &run, &samples, &runtime)?);
-    judge(&records.with_extension("expected"), &run.lines, arguments.bless)
+    judge(&expected, &run.lines, arguments.bless)
 }
 
 /// What is tested, with what.
