@@ -44,8 +44,9 @@ static inline const char *json_value_end(const char *at, const char *end) {
     return NULL;
 }
 
-/* The value of this member of an object as it is written, a string with its quotes: the first of this name. Gives `false`
- * if the text is no JSON object; a member that is not there has no bytes. Names with escapes (`\u0041`) are not found. */
+/* The value of this member of an object as it is written, a string with its quotes; a member that is not there has no bytes.
+ * Gives `false` if the text is no JSON object, or one of which it cannot be told: if the name is there twice, or if a name
+ * is written with escapes (`\u0041`). */
 static inline bool json_member(hydrant_text object, const char *name, hydrant_text *value) {
     const char *at = object.at, *end = at + object.len;
     size_t name_len = strlen(name);
@@ -62,8 +63,12 @@ static inline bool json_member(hydrant_text object, const char *name, hydrant_te
         at = json_blank(at + 1, end);
         const char *value_end = json_value_end(at, end);
         if (!value_end) return false;
-        if (!value->at && (size_t)(member_end - member) == name_len + 2 && !memcmp(member + 1, name, name_len))
+        for (const char *c = member; c + 1 < member_end; c += *c == '\\' ? 2 : 1)
+            if (*c == '\\' && c[1] == 'u') return false;
+        if ((size_t)(member_end - member) == name_len + 2 && !memcmp(member + 1, name, name_len)) {
+            if (value->at) return false;
             *value = (hydrant_text){at, (size_t)(value_end - at)};
+        }
         at = json_blank(value_end, end);
         if (at == end) return false;
         if (*at == '}') return json_blank(at + 1, end) == end;

@@ -15,10 +15,10 @@ static hydrant_text transform_init(hydrant_text config) {
 
 static hydrant_text transform(const hydrant_event *event) {
     hydrant_text level, email, data = event->data;
-    if (!json_member(data, "level", &level)) return HYDRANT_TEXT("not a JSON object");
+    if (!json_member(data, "level", &level)) return HYDRANT_TEXT("not a plain JSON object");
     if (level.len == 0) return HYDRANT_TEXT("no field `level`");
     if (json_same(level, drop_level)) return HYDRANT_TEXT("");
-    json_member(data, "email", &email);
+    if (!json_member(data, "email", &email)) return HYDRANT_TEXT("more than one field `email`");
     if (email.len) data = json_replaced(data, email, HYDRANT_TEXT("\"***\""));
     hydrant_emit(data);
     return HYDRANT_TEXT("");
