@@ -31,7 +31,15 @@ fn batch<'r>(records: impl IntoIterator<Item = &'r str>) -> Batch {
 
 fn apply(transform: &dyn Transform, batch: Batch) -> Transformed {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(transform.apply(batch)).unwrap()
+    let (mut all, mut batches, mut left) = (Transformed::default(), Vec::new(), batch);
+    while !left.is_empty() {
+        let done = runtime.block_on(transform.apply(left)).unwrap();
+        batches.push(done.batch);
+        all.rejected.extend(done.rejected);
+        all.dropped += done.dropped;
+        left = done.left;
+    }
+    Transformed { batch: Batch::join(batches), ..all }
 }
 
 fn texts(batch: &Batch) -> Vec<&str> {
@@ -82,6 +90,35 @@ fn one_poisonous_record_stops_no_other() {
     let expected = records.iter().map(String::as_str).filter(|n| !["500", "600", "700"].contains(n));
     assert_eq!(texts(&done.batch), expected.collect::<Vec<_>>());
     assert_eq!(done.rejected[0].reason.message, "the program takes longer than 100ms");
+}
+
+#[test]
+fn outputs_count_what_they_take_over_from_their_record() {
+    let jq = make("jq: { program: '.[]', output_max: 1 MiB }");
+    let key = vec![b'k'; 16 << 10];
+    let mut builder = BatchBuilder::default();
+    builder.set_topic(&"orders".into(), 0);
+    for record in ["[1, 2]", &serde_json::to_string(&vec![0; 1000]).unwrap()] {
+        builder.push_known(record.as_bytes(), 0, (Some(&key[..]), 0), []);
+    }
+    let done = apply(&*jq, builder.finish());
+    assert_eq!(texts(&done.batch), ["1", "2"]);
+    assert_eq!(reasons(&done), [("Jq.Failed", "the record becomes longer than 1048576 bytes")]);
+}
+
+#[test]
+fn a_batch_that_takes_long_is_handed_on_in_pieces() {
+    let endless = "if . == 0 then . else last(range(1e18)) end, time_max: 600ms }";
+    for options in [format!("jq: {{ program: {endless}"), format!("filter: {{ expression: {endless}")] {
+        let transform = make(&options);
+        let records = ["1", "1", "1", "0"];
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let first = runtime.block_on(transform.apply(batch(records))).unwrap();
+        assert!((1..4).contains(&first.left.len()), "{} are left", first.left.len());
+        assert_eq!(first.batch.len() + first.rejected.len() + first.left.len(), 4);
+        let done = apply(&*transform, batch(records));
+        assert_eq!((texts(&done.batch), done.rejected.len()), (vec!["0"], 3));
+    }
 }
 
 #[test]
