@@ -147,17 +147,19 @@ fn much_output_goes_on_in_pieces_and_nobody_is_set_aside_for_it() {
     let transform = folder.acts();
     // Each `!h` becomes 12 times 64 KiB, where a part of a batch may become 1 MiB, and a batch has three parts.
     let record = |row: usize| if row.is_multiple_of(100) { "!h".to_owned() } else { format!("r{row}") };
-    let (mut left, mut small, mut large, mut pieces) = (batch((0..1200).map(record)), Vec::new(), 0, 0);
+    let (mut left, mut small, mut large, mut pieces) = (batch((0..1200).map(record)), Vec::<String>::new(), 0, 0);
     while !left.is_empty() {
         let before = left.len();
         let transformed = run(transform.apply(left)).unwrap();
         assert!(transformed.rejected.is_empty(), "{:?}", aside(&transformed));
         let bytes = transformed.batch.payload_bytes();
         assert!(bytes <= (1 + available_parallelism().unwrap().get() as u64) << 20, "{bytes} bytes in one piece");
-        let (one_of_large, one_of_small): (Vec<_>, Vec<_>) =
-            texts(&transformed.batch).into_iter().partition(|text| text.len() == 65536);
-        large += one_of_large.len();
-        small.extend(one_of_small);
+        let is_small = |payload: &&[u8]| payload.len() < 65536;
+        let of_small =
+            transformed.batch.payloads().filter(is_small).map(|payload| String::from_utf8_lossy(payload).into());
+        let before_small = small.len();
+        small.extend(of_small);
+        large += transformed.batch.len() - (small.len() - before_small);
         left = transformed.left;
         assert!(left.len() < before);
         pieces += 1;
