@@ -14,7 +14,7 @@ use known::Known;
 pub use known::{Origin, Pairs};
 
 /// Where one payload lies in a batch's buffer: `data[start..end]`, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: u32,
     pub end: u32,

@@ -51,15 +51,8 @@ pub(super) struct Known {
 struct Row {
     key: Option<Span>,
     offset: u64,
-    headers: Range,
-    partition_keys: Range,
-}
-
-/// A piece of the text.
-#[derive(Debug, Clone, Copy, Default)]
-struct Range {
-    start: u32,
-    end: u32,
+    headers: Span,
+    partition_keys: Span,
 }
 
 impl Known {
@@ -88,12 +81,9 @@ impl Known {
         offset: u64,
         headers: impl IntoIterator<Item = (&'h [u8], &'h [u8])>,
     ) {
-        let key = key.map(|key| {
-            let Range { start, end } = self.append(|text| text.extend_from_slice(key));
-            Span { start, end }
-        });
+        let key = key.map(|key| self.append(|text| text.extend_from_slice(key)));
         let headers = self.append(|text| headers.into_iter().for_each(|pair| push_pair(text, pair)));
-        self.rows.push(Row { key, offset, headers, partition_keys: Range::default() });
+        self.rows.push(Row { key, offset, headers, partition_keys: Span::default() });
     }
 
     /// Adds a record that comes from row `from` of `other`, with these partition keys more.
@@ -108,8 +98,7 @@ impl Known {
         let row = other.rows[from];
         let key = row.key.map(|key| {
             let bytes = &other.text[key.start as usize..key.end as usize];
-            let Range { start, end } = self.append(|text| text.extend_from_slice(bytes));
-            Span { start, end }
+            self.append(|text| text.extend_from_slice(bytes))
         });
         let headers = self.append(|text| text.extend_from_slice(other.piece(row.headers)));
         let partition_keys = self.append(|text| {
@@ -138,15 +127,15 @@ impl Known {
         Pairs(self.piece(self.rows[row].partition_keys))
     }
 
-    fn piece(&self, range: Range) -> &[u8] {
+    fn piece(&self, range: Span) -> &[u8] {
         &self.text[range.start as usize..range.end as usize]
     }
 
-    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range {
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
         let bound = |at: usize| u32::try_from(at).expect("a batch stays far below 4 GiB");
         let start = bound(self.text.len());
         write(Arc::make_mut(&mut self.text));
-        Range { start, end: bound(self.text.len()) }
+        Span { start, end: bound(self.text.len()) }
     }
 }
 
