@@ -19,9 +19,12 @@ use hydrant::transform::{Making, Options, Transform};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
+#[path = "../tests/it/support/transform.rs"]
+mod support;
 #[path = "../transforms/bench/src/work.rs"]
 mod work;
 
+use support::through;
 use work::{Became, Work};
 
 const RECORDS: usize = 40_000;
@@ -185,7 +188,7 @@ fn worst_ms(runtime: &Runtime, transforms: &Transforms, batches: &[Batch], goes_
     loop {
         for batch in batches {
             let took = wall_ms(|| {
-                let became = runtime.block_on(transforms.apply(batch.clone())).expect("no fault");
+                let became = runtime.block_on(through(transforms, batch.clone())).expect("no fault");
                 assert_eq!(became.batch.len(), batch.len(), "nothing is lost");
             });
             worst = worst.max(took);

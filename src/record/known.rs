@@ -20,7 +20,7 @@ pub struct Origin<'b> {
 }
 
 /// Names and values, in the order in which they were given.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pairs<'b>(&'b [u8]);
 
 impl<'b> Iterator for Pairs<'b> {
@@ -136,12 +136,6 @@ impl Known {
         let start = bound(self.text.len());
         write(Arc::make_mut(&mut self.text));
         Span { start, end: bound(self.text.len()) }
-    }
-}
-
-impl Default for Pairs<'_> {
-    fn default() -> Self {
-        Pairs(&[])
     }
 }
 

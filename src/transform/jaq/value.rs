@@ -25,8 +25,9 @@ const SHOWN_BYTES_MAX: usize = 60;
 pub type Error = jaq_core::Error<Value>;
 
 /// A JSON value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Value {
+    #[default]
     Null,
     Bool(bool),
     Num(Num),
@@ -403,12 +404,6 @@ impl jaq_std::ValT for Value {
 
     fn from_utf8_bytes(bytes: impl AsRef<[u8]> + Send + 'static) -> Value {
         Value::from(String::from_utf8_lossy(bytes.as_ref()).into_owned())
-    }
-}
-
-impl Default for Value {
-    fn default() -> Value {
-        Value::Null
     }
 }
 

@@ -398,7 +398,8 @@ mod tests {
         while parts[0].may_go_on(&kept) {
             parts[0].step(&fake, &failed_whole, &kept).unwrap();
         }
-        assert_eq!(parts[0].done.iter().map(|done| done.rows.clone()).collect::<Vec<_>>(), [0..1], "it gets shorter");
+        let done: Vec<usize> = parts[0].done.iter().flat_map(|done| done.rows.clone()).collect();
+        assert_eq!(done, [0], "it gets shorter");
         assert!(!parts[0].is_done());
     }
 
