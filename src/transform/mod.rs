@@ -39,7 +39,8 @@ pub trait Transform: Send + Sync {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
 
     /// One to take its place, if a file that it was made of has changed since; `None` if all is as it was. An error is
-    /// one of the new file, told once for each change; this one goes on. Blocks.
+    /// one of the new file, told once for each change (of what may pass, such as too little memory, at each look); this
+    /// one goes on. Blocks.
     fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
         Ok(None)
     }
