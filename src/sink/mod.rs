@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::error::{Blame, Fault};
 
 pub use object_store::ObjectSink;
-pub use options::{Options, OptionsError, Text};
+pub use options::{Options, OptionsError, Text, retry};
 
 /// One sealed object, to be read piece by piece from where it lies.
 pub struct Upload<'a> {

@@ -312,8 +312,9 @@ impl Options {
 const PLACES: &str =
     "places are `s3://bucket/path`, `gs://bucket/path`, `az://container/path`, `file:///folder` and `./folder`";
 
-/// Few and short: the endless loop, which can tell an operator what is wrong, is ours.
-fn retry() -> RetryConfig {
+/// How object_store itself tries again: seldom and shortly, since the endless loop, which can tell an operator what is wrong,
+/// is ours.
+pub fn retry() -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ::object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use ::object_store::client::{HttpRequest, HttpRequestBody, StaticCredentialProvider};
-use ::object_store::{BackoffConfig, RetryConfig};
 use bytes::{Bytes, BytesMut};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::Request;
@@ -18,7 +17,7 @@ use url::{Host, Url};
 
 use super::options::{Checked, Options};
 use crate::cpu::off_async;
-use crate::sink::Text;
+use crate::sink::{self, Text};
 use crate::transform::Wrong;
 
 /// Bytes of an answer at the most: what Lambda itself says when a function returns more.
@@ -204,17 +203,8 @@ fn credentials(options: &Options) -> Result<AwsCredentialProvider, Wrong> {
         let credential = AwsCredential { key_id: key_id.clone(), secret_key: secret_key.clone(), token };
         return Ok(Arc::new(StaticCredentialProvider::new(credential)));
     }
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(1),
-            base: 2.0,
-        },
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(10),
-    };
     // A store that is never used: the chain of credentials is made with it, and cannot be had alone.
-    let store = AmazonS3Builder::from_env().with_bucket_name("credentials").with_retry(retry).build();
+    let store = AmazonS3Builder::from_env().with_bucket_name("credentials").with_retry(sink::retry()).build();
     let store = store.map_err(|error| Wrong::new("", format!("no credentials: {}", causes(&error))))?;
     Ok(store.credentials().clone())
 }
