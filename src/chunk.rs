@@ -23,6 +23,7 @@ use crate::cpu::spread;
 use crate::encode::{About, Format};
 use crate::error::{Reason, RejectedBy};
 use crate::ground::Ground;
+use crate::live::{self, OpenChunk};
 use crate::metrics::PipelineMetrics;
 use crate::naming::{ErrorPrefix, ObjectName, Prefix, Scratch};
 use crate::outbox::{Draft, DraftObject, Named, Outbox, Sealed};
@@ -80,6 +81,7 @@ pub struct Chunk {
     recipe: Arc<Recipe>,
     ground: Ground,
     metrics: PipelineMetrics,
+    seen: OpenChunk,
     shard: Shard,
     draft: Draft,
     end: Position,
@@ -121,6 +123,7 @@ impl Chunk {
             recipe: recipe.clone(),
             ground: ground.clone(),
             metrics: metrics.clone(),
+            seen: metrics.live.opens(shard),
             shard: shard.clone(),
             parked: Parked::new(ground, draft.path_beside()),
             draft,
@@ -153,7 +156,19 @@ impl Chunk {
         self.learn(&transformed.batch)?;
         self.route(&transformed.batch)?;
         self.encode(&transformed.batch)?;
-        self.keep_within_memory()
+        self.keep_within_memory()?;
+        self.show();
+        Ok(())
+    }
+
+    fn show(&self) {
+        let now_ms = self.ground.clock.now_ms();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.seen.show(live::Open {
+            bytes: self.active.iter().map(|at| self.open[*at].size(self.ratio)).max().unwrap_or(0),
+            bytes_max: self.recipe.limits.size_bytes,
+            cut_at_ms: now_ms.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
+        });
     }
 
     /// Lets the format look at records, and ends objects of a version that is not its newest.
@@ -396,7 +411,8 @@ impl Chunk {
     /// Sets one record aside, whole, with its reason.
     fn reject(&mut self, rejected: &Rejected) -> io::Result<()> {
         let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
-        self.metrics.rejected(&rejected.reason);
+        let now_ms = self.ground.clock.now_ms();
+        self.metrics.rejected(&rejected.reason, &rejected.payload, now_ms);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
         prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);
@@ -407,7 +423,7 @@ impl Chunk {
         });
         errors.rows += 1;
         self.line.clear();
-        self.error_lines.append(rejected, self.ground.clock.now_ms(), &mut self.line);
+        self.error_lines.append(rejected, now_ms, &mut self.line);
         io::Write::write_all(&mut self.draft.writer(errors.object), &self.line)
     }
 

@@ -5,6 +5,8 @@
 
 mod build;
 mod lock;
+mod notify;
+mod view;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +24,8 @@ use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Way};
 use crate::receive;
-use crate::spool::{self, Stream};
-use crate::status::{self, Status};
+use crate::spool::Stream;
+use crate::status;
 use crate::units::Size;
 
 use lock::StateLock;
@@ -48,24 +50,6 @@ impl House {
     fn ail(&self, what: String) {
         self.ills.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
-
-    fn status(&self, streams: &[Stream]) -> Status {
-        let ills = self.ills.clone();
-        let unhealthy = move || {
-            let ills = ills.lock().unwrap_or_else(PoisonError::into_inner);
-            (!ills.is_empty()).then(|| ills.join("\n"))
-        };
-        let (metrics, budget, streams) = (self.metrics.clone(), self.budget.clone(), streams.to_vec());
-        let render = move || {
-            metrics.set_memory(budget.in_use());
-            for stream in &streams {
-                let spool::Stats { bytes, durable, refused, .. } = stream.stats();
-                metrics.stream(stream.name()).set(bytes, durable, refused);
-            }
-            metrics.render()
-        };
-        Status { metrics: Arc::new(render), unhealthy: Arc::new(unhealthy) }
-    }
 }
 
 /// Runs the pipelines until a signal, or, with `--once`, until all have ended and everything is delivered.
@@ -81,10 +65,11 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         metrics: Metrics::new(),
         ills: Arc::default(),
     };
+    let began_ms = house.ground.clock.now_ms();
     let built = build::build(&house, &settings, specs).await?;
 
     let mut serving = JoinSet::new();
-    if let Some(doors) = built.doors {
+    if let Some(doors) = built.doors.clone() {
         receive::check_exposure(settings.listen, &settings.auth(), settings.anonymous)
             .map_err(|problem| Fault::new(Blame::Config, problem))?;
         let listener = bind(settings.listen, "--listen").await?;
@@ -96,7 +81,8 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         let listener = bind(settings.admin, "--admin").await?;
         let address = listener.local_addr().unwrap_or(settings.admin);
         tracing::info!(%address, "serving /healthz and /metrics");
-        let (routes, stop) = (status::routes(house.status(&built.streams)), stop.clone());
+        let standing = view::Standing::new(&house, &built, began_ms);
+        let (routes, stop) = (status::routes(Arc::new(standing)), stop.clone());
         // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
         tokio::spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -106,7 +92,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     let mut feeding = JoinSet::new();
-    if let Some(stream) = built.stdin {
+    if let Some(stream) = built.stdin.clone() {
         let (clock, stop) = (house.ground.clock.clone(), stop.clone());
         feeding.spawn(async move {
             let fed = receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await;
@@ -117,7 +103,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     let mut running = JoinSet::new();
-    for way in built.ways.clone() {
+    for (way, _) in built.ways.clone() {
         tracing::info!(pipeline = way.name, sink = way.recipe.sink, state = %settings.state.display(), "running");
         let (house, stop) = (house.clone(), stop.clone());
         running.spawn(async move {
@@ -131,12 +117,13 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         });
     }
     if !settings.once {
-        for way in &built.ways {
+        for (way, _) in &built.ways {
             tokio::spawn(renew_transforms(way.clone()));
         }
     }
     let ready_ms = began.elapsed().as_millis();
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
+    notify::ready();
 
     let mut failed = None;
     while !(settings.once && running.is_empty() && (feeding.is_empty() || failed.is_some())) {
@@ -166,6 +153,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         }
     }
     let interrupted = stop.is_cancelled();
+    notify::stopping();
     stop.cancel();
     shut_down(&built.streams, serving, feeding, running).await;
     match failed {

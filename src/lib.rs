@@ -16,6 +16,7 @@ pub mod units;
 
 // and ground
 pub mod ground;
+pub mod live;
 pub mod metrics;
 
 // and names

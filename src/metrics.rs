@@ -17,6 +17,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::budget::InUse;
 use crate::error::Reason;
+use crate::live::{Delivered, Live};
 use crate::position::{Position, Shard};
 
 /// Shards of a pipeline that have position metrics at a time.
@@ -45,6 +46,7 @@ struct Families {
     spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
+    lives: Mutex<BTreeMap<String, Live>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,6 +124,7 @@ impl Metrics {
             spool_refused: family(of, "spool_refused", "Requests answered with throttling since the start"),
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
             sync_seconds,
+            lives: Mutex::default(),
             registry,
         }))
     }
@@ -139,7 +142,9 @@ impl Metrics {
     pub fn pipeline(&self, pipeline: &str) -> PipelineMetrics {
         let of = OfPipeline { pipeline: pipeline.to_owned() };
         let families = &*self.0;
+        let mut lives = families.lives.lock().unwrap_or_else(PoisonError::into_inner);
         PipelineMetrics {
+            live: lives.entry(pipeline.to_owned()).or_default().clone(),
             records_in: families.records_in.get_or_create_owned(&of),
             bytes_in: families.bytes_in.get_or_create_owned(&of),
             records_out: families.records_out.get_or_create_owned(&of),
@@ -195,6 +200,8 @@ pub struct PipelineMetrics {
     pub transforms_failing: Gauge,
     pub retries: Counter,
     pub blocked: Gauge,
+    /// What a person sees of it.
+    pub live: Live,
     pipeline: String,
     metrics: Metrics,
 }
@@ -206,15 +213,17 @@ impl PipelineMetrics {
         self.bytes_in.inc_by(bytes);
     }
 
-    /// Counts a delivered object.
-    pub fn delivered(&self, rows: u64, bytes: u64) {
+    /// Counts a delivered object, and shows it.
+    pub fn delivered(&self, delivered: Delivered) {
         self.objects_out.inc();
-        self.records_out.inc_by(rows);
-        self.bytes_out.inc_by(bytes);
+        self.records_out.inc_by(delivered.rows);
+        self.bytes_out.inc_by(delivered.bytes);
+        self.live.delivered(delivered);
     }
 
-    /// Counts a record set aside.
-    pub fn rejected(&self, why: &Reason) {
+    /// Counts a record set aside at `at_ms` (Unix milliseconds), and shows some of them.
+    pub fn rejected(&self, why: &Reason, payload: &[u8], at_ms: i64) {
+        self.live.rejected(why, payload, at_ms);
         let of = OfRejected { pipeline: self.pipeline.clone(), reason: why.by.as_str(), code: why.code };
         self.metrics.0.rejected.get_or_create_owned(&of).inc();
     }
@@ -355,6 +364,13 @@ impl Progress {
                 self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
             }
         }
+    }
+
+    /// The positions of the shards that are shown.
+    pub fn shown(&self) -> Vec<(Shard, Positions)> {
+        let shards = self.shards();
+        let shown = shards.iter().filter(|(_, known)| known.shown);
+        shown.map(|(shard, known)| (shard.clone(), known.positions.clone())).collect()
     }
 
     fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Known>> {

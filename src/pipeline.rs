@@ -29,6 +29,7 @@ use crate::chunk::{Chunk, Cut, Recipe};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
+use crate::live::Delivered;
 use crate::metrics::{PipelineMetrics, Progress};
 use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
@@ -130,7 +131,7 @@ async fn read(way: Arc<Way>, read_on: ReadOn, promises: Promises, stop: Cancella
 async fn next_shard(way: &Way, mut pause: Pause) -> Result<Option<(Shard, Pause)>, Fault> {
     loop {
         match way.source.next_shard().await {
-            Err(fault) if fault.time_may_mend() => pause.after(&way.name, None, &fault).await,
+            Err(fault) if fault.time_may_mend() => pause.after(way, None, &fault).await,
             shard => return Ok(shard?.map(|shard| (shard, Pause::default()))),
         }
     }
@@ -175,7 +176,7 @@ async fn fill(way: Arc<Way>, shard: Shard, mut from: Option<Position>, promises:
     loop {
         match fill_from(&way, &shard, &mut from, &promises, &mut pause).await {
             Err(fault) if fault.time_may_mend() => {
-                pause.after(&way.name, Some(&shard), &fault).await;
+                pause.after(&way, Some(&shard), &fault).await;
             }
             ended => return ended,
         }
@@ -210,7 +211,7 @@ async fn fill_from(
         let _ = promises.send((sealed, room));
         match fault {
             Some(fault) => return Err(fault),
-            None => pause.over(),
+            None => pause.over(way),
         }
     }
     way.progress.end(shard);
@@ -289,11 +290,11 @@ impl Way {
         let sink = self.sink_of(sealed)?;
         let read = |offset, len| off_async(|| sealed.read(object, offset, len));
         let upload = Upload { name: &object.name, len: object.len, crc32c: object.crc32c, read: &read };
-        let blocked = Blocked::new(&self.name, &self.metrics);
+        let blocked = Blocked::new(&self.name, &self.metrics, &self.ground.clock);
         sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
-        self.metrics.delivered(object.rows, object.len);
-        let at = sink.location(&object.name);
-        tracing::debug!(pipeline = self.name, rows = object.rows, bytes = object.len, object = at, "delivered");
+        let (at, rows, bytes) = (sink.location(&object.name), object.rows, object.len);
+        tracing::debug!(pipeline = self.name, rows, bytes, object = at, "delivered");
+        self.metrics.delivered(Delivered { object: at, rows, bytes, at_ms: self.ground.clock.now_ms() });
         Ok(())
     }
 

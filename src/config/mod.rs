@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use environment::Environment;
-pub use plan::{FedBy, PipelineSpec, SourceSpec, StreamSpec};
+pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
 pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
 

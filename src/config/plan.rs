@@ -53,12 +53,27 @@ pub struct PipelineSpec {
     pub sink: crate::sink::Options,
     /// What ends a chunk.
     pub limits: Limits,
+    /// The file it was read from, as it was named.
+    pub file: String,
     /// The way in a few words, without what came from variables.
-    way: String,
+    pub drawn: Drawn,
     /// Prefixes as they were written, for who asks over the API.
     templates: (String, String),
     /// Firehose's word for the compression.
     compression: &'static str,
+}
+
+/// A way in words, for people.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// Such as `firehose clickstream`.
+    pub source: String,
+    /// Such as `wasm`.
+    pub transforms: Vec<String>,
+    /// Such as `parquet`.
+    pub format: String,
+    /// The sink's URL.
+    pub sink: String,
 }
 
 /// Where its records come from.
@@ -112,7 +127,10 @@ impl PipelineSpec {
 /// One line for people: `clickstream: firehose clickstream -> parquet -> s3://lake/clickstream/`.
 impl fmt::Display for PipelineSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.way)
+        let Drawn { source, transforms, format, sink } = &self.drawn;
+        write!(f, "{}: {source} -> ", self.name)?;
+        transforms.iter().try_for_each(|transform| write!(f, "{transform} -> "))?;
+        write!(f, "{format} -> {sink}")
     }
 }
 
@@ -132,7 +150,7 @@ pub(super) fn assemble(
     warnings: &mut Problems,
 ) -> Option<PipelineSpec> {
     let Sink::ObjectStore(options) = written.sink.clone();
-    let way = way(&written, &options, tree);
+    let drawn = draw(&written, &options, tree);
     let compression = firehose_compression(&written.format);
     let zone = time_zone(&options, tree, problems);
     let prefix_built = prefix(&options, &zone, &written.transforms, tree, problems, warnings);
@@ -150,28 +168,28 @@ pub(super) fn assemble(
         prefix: prefix_built?,
         error_prefix: error_prefix?,
         limits,
-        way,
+        file: tree.written.path.clone(),
+        drawn,
         templates: (options.prefix.clone().unwrap_or_else(|| DEFAULT_PREFIX.into()), written.errors.prefix),
         compression,
         sink: options,
     })
 }
 
-fn way(written: &Pipeline, sink: &crate::sink::Options, tree: &Tree) -> String {
+fn draw(written: &Pipeline, sink: &crate::sink::Options, tree: &Tree) -> Drawn {
+    let word = written.source.word();
+    let shown = |key: &str, value: &str| tree.as_written(&["source", word, key], value);
     let source = match &written.source {
-        Source::Demo(_) => "demo".to_owned(),
-        Source::File(options) => {
-            format!("file {}", tree.as_written(&["source", "file", "path"], &options.path.join(", ")))
-        }
-        Source::Firehose(from) => {
-            format!("firehose {}", tree.as_written(&["source", "firehose", "stream"], &from.stream))
-        }
-        Source::Http(from) => format!("http {}", tree.as_written(&["source", "http", "stream"], &from.stream)),
-        Source::Stdin(_) => "stdin".to_owned(),
+        Source::Demo(_) | Source::Stdin(_) => word.to_owned(),
+        Source::File(options) => format!("{word} {}", shown("path", &options.path.join(", "))),
+        Source::Firehose(from) | Source::Http(from) => format!("{word} {}", shown("stream", &from.stream)),
     };
-    let transforms: String = written.transforms.iter().map(|transform| format!("{} -> ", transform.word())).collect();
-    let format = written.format.word();
-    format!("{source} -> {transforms}{format} -> {}", tree.as_written(&["sink", "object_store", "url"], &sink.url))
+    Drawn {
+        source,
+        transforms: written.transforms.iter().map(|transform| transform.word().to_owned()).collect(),
+        format: written.format.word().to_owned(),
+        sink: tree.as_written(&["sink", "object_store", "url"], &sink.url),
+    }
 }
 
 fn firehose_compression(format: &encode::Options) -> &'static str {

@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::checkpoint::Checkpoint;
 use crate::chunk::Recipe;
-use crate::config::{FedBy, PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::config::{Drawn, FedBy, PipelineSpec, Settings, SourceSpec, StreamSpec};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::metrics::Progress;
@@ -36,12 +36,20 @@ const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// The stations, not yet running.
 pub struct Built {
-    pub ways: Vec<Arc<Way>>,
+    pub ways: Vec<(Arc<Way>, Shown)>,
     pub streams: Vec<Stream>,
     /// If there is a stream for producers to push to.
     pub doors: Option<Arc<Doors>>,
     /// The streams that standard input feeds: one at the most.
     pub stdin: Option<Stream>,
+}
+
+/// What is told of a pipeline beside what it does.
+#[derive(Clone)]
+pub struct Shown {
+    pub file: String,
+    pub drawn: Drawn,
+    pub stream: Option<String>,
 }
 
 /// What a pipeline left on the disk.
@@ -87,9 +95,14 @@ pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>)
     for spec in specs {
         let name = spec.name.clone();
         let Some(kept) = kept.remove(&name) else { continue };
+        let stream = match &spec.source {
+            SourceSpec::Stream(stream) => Some(stream.name.clone()),
+            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
+        };
+        let shown = Shown { file: spec.file.clone(), drawn: spec.drawn.clone(), stream };
         let way = way(house, settings, spec, kept, &streams).await;
         match way.map_err(|fault| fault.context(format!("pipeline {name}"))) {
-            Ok(way) => ways.push(Arc::new(way)),
+            Ok(way) => ways.push((Arc::new(way), shown)),
             Err(fault) if fault.ends_process() || settings.once => return Err(fault),
             Err(fault) => {
                 let error = format!("{:#}", fault.error);

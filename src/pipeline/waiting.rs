@@ -8,9 +8,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::chunk::CHUNK_BYTES_MAX;
 use crate::error::{Blame, Fault};
+use crate::ground::Clock;
+use crate::live;
 use crate::metrics::PipelineMetrics;
 use crate::position::Shard;
 use crate::sink::Trouble;
+
+use super::Way;
 
 /// Room is counted in steps of this size.
 const STEP_BYTES: u64 = 1 << 10;
@@ -37,6 +41,12 @@ impl OutboxRoom {
         let steps = (outbox_bytes_max / STEP_BYTES).clamp(PROMISES_MAX, u64::from(u32::MAX));
         let free = Semaphore::new(usize::try_from(steps).unwrap_or(Semaphore::MAX_PERMITS));
         OutboxRoom { free: Arc::new(free), steps }
+    }
+
+    /// Bytes of promises that are there, and that there is room for.
+    pub fn taken(&self) -> (u64, u64) {
+        let free = u64::try_from(self.free.available_permits()).unwrap_or(u64::MAX);
+        (self.steps.saturating_sub(free) * STEP_BYTES, self.steps * STEP_BYTES)
     }
 
     fn cost(&self, bytes: u64) -> u32 {
@@ -70,7 +80,8 @@ impl Pause {
     const HALVINGS_MAX: u32 = 16;
 
     /// Says what is wrong and waits.
-    pub async fn after(&mut self, pipeline: &str, shard: Option<&Shard>, fault: &Fault) {
+    pub async fn after(&mut self, way: &Way, shard: Option<&Shard>, fault: &Fault) {
+        let pipeline = way.name.as_str();
         let pause = (Pause::FIRST * 2u32.saturating_pow(self.faults.min(16))).min(Pause::LONGEST);
         self.faults += 1;
         if fault.blame == Blame::Space {
@@ -83,6 +94,12 @@ impl Pause {
             _ => "the source cannot be read: trying again",
         };
         tracing::warn!(pipeline, shard, error = format!("{:#}", fault.error), pause_ms = pause.as_millis(), "{what}");
+        way.metrics.live.reading(Some(live::Trouble {
+            message: format!("{:#}", fault.error),
+            hint: None,
+            since_ms: way.ground.clock.now_ms(),
+            attempts: 1,
+        }));
         tokio::time::sleep(pause).await;
     }
 
@@ -92,7 +109,10 @@ impl Pause {
     }
 
     /// Something went well.
-    pub fn over(&mut self) {
+    pub fn over(&mut self, way: &Way) {
+        if self.faults > 0 {
+            way.metrics.live.reading(None);
+        }
         self.faults = 0;
         self.full = self.full.saturating_sub(1);
     }
@@ -107,13 +127,14 @@ impl Pause {
 pub struct Blocked<'a> {
     metrics: &'a PipelineMetrics,
     pipeline: &'a str,
+    clock: &'a Clock,
     blocked: AtomicBool,
 }
 
 impl<'a> Blocked<'a> {
     /// Not blocked yet.
-    pub fn new(pipeline: &'a str, metrics: &'a PipelineMetrics) -> Blocked<'a> {
-        Blocked { metrics, pipeline, blocked: AtomicBool::new(false) }
+    pub fn new(pipeline: &'a str, metrics: &'a PipelineMetrics, clock: &'a Clock) -> Blocked<'a> {
+        Blocked { metrics, pipeline, clock, blocked: AtomicBool::new(false) }
     }
 
     /// Another attempt has failed. Said at the 1st, 2nd, 4th, 8th ... attempt.
@@ -122,6 +143,12 @@ impl<'a> Blocked<'a> {
         if !self.blocked.swap(true, Ordering::Relaxed) {
             self.metrics.blocked.inc();
         }
+        self.metrics.live.sink(Some(live::Trouble {
+            message: trouble.message.clone(),
+            hint: trouble.hint.map(str::to_owned),
+            since_ms: self.clock.now_ms(),
+            attempts: 1,
+        }));
         if trouble.attempt.is_power_of_two() {
             let Trouble { attempt, since, next, message, hint } = trouble;
             let (since_s, next_ms) = (since.as_secs(), next.as_millis());
@@ -133,8 +160,8 @@ impl<'a> Blocked<'a> {
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        if self.blocked.load(Ordering::Relaxed) {
-            self.metrics.blocked.dec();
+        if self.blocked.load(Ordering::Relaxed) && self.metrics.blocked.dec() == 1 {
+            self.metrics.live.sink(None);
         }
     }
 }

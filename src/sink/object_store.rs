@@ -12,6 +12,8 @@
 //! The promise: when `put` answers well, the object is there, durably, with the sealed bytes, and was never another;
 //! nothing foreign was overwritten or removed. It tries for ever, and says so each time.
 
+mod look;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ use super::local::LocalRoot;
 use super::options::{Options, Place};
 use super::trouble::{self, Meaning};
 use super::{Put, PutError, Trouble, Upload};
+
+pub use look::Look;
 
 /// First wait between two attempts.
 const BACKOFF_BASE: Duration = Duration::from_millis(200);

@@ -1,0 +1,165 @@
+//! What the daemon tells about itself: one document, from which the page and the commands draw what a person sees.
+//!
+//! It is the answer of `GET /api/status`, as JSON; keys are only ever added. Times are Unix milliseconds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::live::{Delivered, Open, Rejected, Trouble};
+
+/// The daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Of hydrant.
+    pub version: String,
+    pub started_ms: i64,
+    pub now_ms: i64,
+    /// What is not as it should be, one sentence each; empty: healthy.
+    pub ills: Vec<String>,
+    pub memory: MemoryView,
+    /// By name.
+    pub pipelines: Vec<PipelineView>,
+    /// By name.
+    pub streams: Vec<StreamView>,
+    /// State of pipelines that no file configures now.
+    pub without_file: Vec<LeftView>,
+}
+
+/// Bytes of the process budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryView {
+    pub used_bytes: u64,
+    pub budget_bytes: u64,
+}
+
+/// A pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PipelineView {
+    pub name: String,
+    /// The path of its file.
+    pub file: String,
+    pub way: WayView,
+    pub state: State,
+    /// Why it is in that state, where there is something to say.
+    pub why: Option<String>,
+    pub revision: RevisionView,
+    /// What its file says now, if that could not be taken.
+    pub pending: Option<PendingView>,
+    pub counts: Counts,
+    /// Its shards, at most [`crate::metrics::SHARDS_SHOWN_MAX`].
+    pub shards: Vec<ShardView>,
+    /// Records between the tails and what is delivered, where positions are numbers of records.
+    pub lag_records: Option<u64>,
+    /// The fullest of the open chunks.
+    pub open: Option<Open>,
+    pub outbox_bytes: u64,
+    pub outbox_bytes_max: u64,
+    pub delivered: Vec<Delivered>,
+    pub rejected: Vec<Rejected>,
+    /// Why the sink takes no objects.
+    pub sink_trouble: Option<Trouble>,
+    /// Why nothing is read.
+    pub reading_trouble: Option<Trouble>,
+    /// Whether transforms set every record aside, or cannot be had.
+    pub transforms_failing: bool,
+    /// Counts of the last minute, one per second, the oldest first.
+    pub history: Vec<Counts>,
+}
+
+/// The way of its records in words, without what came from variables.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WayView {
+    /// Such as `firehose clickstream`.
+    pub source: String,
+    /// The stream of its source, if that is one.
+    pub stream: Option<String>,
+    /// Such as `wasm redact.wasm`.
+    pub transforms: Vec<String>,
+    /// Such as `parquet`.
+    pub format: String,
+    /// The sink's URL.
+    pub sink: String,
+}
+
+/// What a pipeline does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It runs.
+    Running,
+    /// Its file is gone; what was acknowledged is being delivered.
+    Draining,
+    /// Its sources have ended and everything is delivered.
+    Done,
+    /// A fault has ended it; a changed file or a reload starts it again.
+    Stopped,
+    /// It cannot start now, and is tried again.
+    Waiting,
+}
+
+/// What a pipeline runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevisionView {
+    /// From 1, since the start of the process.
+    pub number: u64,
+    /// The first digits of the SHA-256 of its file and of what that names.
+    pub hash: String,
+    pub since_ms: i64,
+}
+
+/// A revision that was refused; the one before it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingView {
+    pub hash: String,
+    pub since_ms: i64,
+    /// What is wrong with it, as `hydrant check` says it: file, line, column, hint.
+    pub problems: String,
+}
+
+/// What a pipeline has counted since the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    pub objects_out: u64,
+    pub rejected: u64,
+    pub dropped: u64,
+}
+
+/// The five positions of a shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardView {
+    pub shard: String,
+    pub released: String,
+    pub delivered: String,
+    pub sealed: String,
+    pub read: String,
+    pub tail: String,
+}
+
+/// A stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamView {
+    pub name: String,
+    pub bytes: u64,
+    pub bytes_max: u64,
+    /// Records ever made durable.
+    pub records: u64,
+    /// Requests answered with throttling since the start.
+    pub refused: u64,
+}
+
+/// What a pipeline without a file has left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftView {
+    pub name: String,
+    /// Its folder below the state folder.
+    pub folder: String,
+    /// Objects promised and not delivered.
+    pub promised: u64,
+    /// Whether it was drained: nothing that was acknowledged to it is undelivered.
+    pub drained: bool,
+    /// Streams whose records are kept for it.
+    pub holds: Vec<String>,
+}
