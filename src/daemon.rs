@@ -136,9 +136,11 @@ pub async fn run(settings: Settings, found: Found) -> Result<(), Fault> {
         });
     }
     let mut failed = faulty.try_recv().ok();
-    let ready_ms = began.elapsed().as_millis();
-    tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
-    notify::ready();
+    if !failed.as_ref().is_some_and(Fault::ends_process) {
+        let ready_ms = began.elapsed().as_millis();
+        tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
+        notify::ready();
+    }
     if !once {
         let (stop, serving) = (stop.clone(), reloader.serve(watch, hang_ups, asked));
         tokio::spawn(async move { stop.run_until_cancelled(serving).await });

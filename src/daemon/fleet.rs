@@ -186,7 +186,14 @@ impl Fleet {
             tasks.spawn(supervise(self.clone(), pipeline.clone(), goals));
             pipeline
         });
-        pipeline.goal.send_replace(Goal { order, what });
+        // A stop is for good.
+        pipeline.goal.send_if_modified(|goal| {
+            let goes_on = !matches!(goal.what, What::Stop);
+            if goes_on {
+                *goal = Goal { order, what };
+            }
+            goes_on
+        });
         (pipeline.clone(), order)
     }
 
@@ -199,6 +206,7 @@ impl Fleet {
             }
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
+            self.streams.look_again(name);
             self.house.rests(name);
         }
         self.streams.gone(name).await;

@@ -198,6 +198,12 @@ impl Streams {
         Ok(looked.clone())
     }
 
+    /// A pipeline has been at work: what it has left is not what it was.
+    pub fn look_again(&self, pipeline: &str) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut *looked).remove(pipeline);
+    }
+
     /// What pipelines have left that have no file. Blocking.
     pub fn left(&self, present: &BTreeSet<String>) -> Vec<LeftView> {
         let left = match self.look() {

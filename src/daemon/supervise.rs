@@ -311,6 +311,7 @@ impl Supervisor {
         tracing::error!(pipeline = self.pipeline.name, error, "the pipeline has stopped");
         self.pipeline.settle(order, |told| (told.state, told.why) = (State::Stopped, Some(error)));
         self.fleet.report(fault);
+        self.fleet.changed();
         Ended::Stopped
     }
 }
