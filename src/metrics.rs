@@ -3,7 +3,7 @@
 //! Names are stable and documented in the README; label sets are bounded (pipelines, streams, reasons, and at most
 //! [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,7 +47,13 @@ struct Families {
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
     lives: Mutex<BTreeMap<String, Live>>,
+    /// The labels in use, so that they can be removed with their pipeline.
+    rejected_for: Reasons,
+    cut_for: Reasons,
 }
+
+/// By pipeline: reasons, with codes where there are some.
+type Reasons = Mutex<BTreeMap<String, BTreeSet<(&'static str, &'static str)>>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPipeline {
@@ -125,6 +131,8 @@ impl Metrics {
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
             sync_seconds,
             lives: Mutex::default(),
+            rejected_for: Mutex::default(),
+            cut_for: Mutex::default(),
             registry,
         }))
     }
@@ -157,6 +165,45 @@ impl Metrics {
             pipeline: pipeline.to_owned(),
             metrics: self.clone(),
         }
+    }
+
+    /// Forgets all that was said of a pipeline that is gone. Nobody may count for it any more.
+    pub fn forget_pipeline(&self, pipeline: &str) {
+        let of = OfPipeline { pipeline: pipeline.to_owned() };
+        let families = &*self.0;
+        for family in [
+            &families.records_in,
+            &families.bytes_in,
+            &families.records_out,
+            &families.bytes_out,
+            &families.objects_out,
+            &families.dropped,
+            &families.retries,
+        ] {
+            family.remove(&of);
+        }
+        families.transforms_failing.remove(&of);
+        families.blocked.remove(&of);
+        let of_it = |of: &Reasons| {
+            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(pipeline).unwrap_or_default()
+        };
+        for (reason, code) in of_it(&families.rejected_for) {
+            families.rejected.remove(&OfRejected { pipeline: pipeline.to_owned(), reason, code });
+        }
+        for (reason, _) in of_it(&families.cut_for) {
+            families.cuts.remove(&OfReason { pipeline: pipeline.to_owned(), reason });
+        }
+        families.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+    }
+
+    /// Forgets all that was said of a stream that is closed.
+    pub fn forget_stream(&self, stream: &str) {
+        let of = OfStream { stream: stream.to_owned() };
+        for family in [&self.0.spool_bytes, &self.0.spool_records, &self.0.spool_refused] {
+            family.remove(&of);
+        }
+        self.0.sync_seconds.remove(&of);
     }
 
     /// What one stream counts.
@@ -225,12 +272,23 @@ impl PipelineMetrics {
     pub fn rejected(&self, why: &Reason, payload: &[u8], at_ms: i64) {
         self.live.rejected(why, payload, at_ms);
         let of = OfRejected { pipeline: self.pipeline.clone(), reason: why.by.as_str(), code: why.code };
+        self.note(&self.metrics.0.rejected_for, why.by.as_str(), why.code, || {
+            self.metrics.0.rejected.get(&of).is_none()
+        });
         self.metrics.0.rejected.get_or_create_owned(&of).inc();
+    }
+
+    fn note(&self, of: &Reasons, reason: &'static str, code: &'static str, is_new: impl FnOnce() -> bool) {
+        if is_new() {
+            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(self.pipeline.clone()).or_default().insert((reason, code));
+        }
     }
 
     /// Counts a chunk that `cause` ended.
     pub fn cut(&self, cause: &'static str) {
         let of = OfReason { pipeline: self.pipeline.clone(), reason: cause };
+        self.note(&self.metrics.0.cut_for, cause, "", || self.metrics.0.cuts.get(&of).is_none());
         self.metrics.0.cuts.get_or_create_owned(&of).inc();
     }
 
@@ -362,6 +420,16 @@ impl Progress {
         {
             for (name, _) in known.positions.named() {
                 self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
+            }
+        }
+    }
+
+    /// Nothing is read any more: shows no positions until somebody begins again.
+    pub fn leave(&self) {
+        let mut shards = self.shards();
+        for (shard, known) in std::mem::take(&mut *shards) {
+            for (name, _) in known.positions.named() {
+                self.metrics.metrics.0.positions.remove(&self.metrics.position(&shard, name));
             }
         }
     }

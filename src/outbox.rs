@@ -52,6 +52,11 @@ impl Outbox {
         Ok(outbox)
     }
 
+    /// The outbox in `dir` for somebody who only looks: its folder must be there, and stays as it is.
+    pub fn look(ground: &Ground, dir: &Path) -> Outbox {
+        Outbox { ground: ground.clone(), dir: dir.into() }
+    }
+
     fn prepare(&self) -> anyhow::Result<()> {
         let disk = &*self.ground.disk;
         disk.create_dir(&self.dir)?;

@@ -39,13 +39,6 @@ pub trait Transform: Send + Sync {
     /// May be cancelled: then it is given the batch again. CPU work is done in [`crate::cpu::off_async`].
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
 
-    /// One to take its place, if a file that it was made of has changed since; `None` if all is as it was. An error is
-    /// one of the new file, told once for each change (of what may pass, such as too little memory, at each look); this
-    /// one goes on. Blocks.
-    fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
-        Ok(None)
-    }
-
     /// The most memory that a part of it (an instance of a module) has had so far, if it has such.
     fn memory_bytes(&self) -> Option<u64> {
         None
