@@ -38,7 +38,7 @@ use crate::source::Source;
 
 pub use leave::{Leave, Leaving};
 pub use transforms::Transforms;
-use transforms::{Piece, Transforming};
+use transforms::Piece;
 use waiting::{Blocked, Leaver, Next, Pause};
 pub use waiting::{OutboxRoom, Room};
 
@@ -84,7 +84,6 @@ pub async fn run(way: Arc<Way>, leaving: Leaving) -> Result<(), Fault> {
     let ended = read_and_keep(&way, &leaving, &mut filling, &mut keeping).await;
     filling.shutdown().await;
     keeping.shutdown().await;
-    way.progress.leave();
     ended
 }
 

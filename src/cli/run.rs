@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{Exit, complain, log};
-use crate::config::{self, Environment, Flags, LogFormat, Problems};
+use crate::config::{self, Environment, Flags, Loader, LogFormat, Problems};
 use crate::daemon;
 use crate::error::Blame;
 use crate::transform::wasm::Modules;
@@ -78,8 +78,9 @@ pub fn run(arguments: Arguments) -> Exit {
         return Exit::Usage;
     }
     let cache = settings.as_ref().ok().map(|(settings, _)| settings.state.join("modules"));
-    let loaded = config::load(&paths, settings_file.as_deref(), &environment, &Modules::new(cache));
-    let ((settings, mut warnings), loaded) = match (settings, loaded) {
+    let loader = Loader::new(environment.clone(), Modules::new(cache), settings_file.clone());
+    let loaded = loader.load_all(&paths);
+    let ((settings, mut warnings), (revisions, of_pipelines)) = match (settings, loaded) {
         (Ok(settings), Ok(loaded)) => (settings, loaded),
         (settings, loaded) => {
             let mut problems = Problems::new();
@@ -89,7 +90,7 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Config;
         }
     };
-    warnings.extend(loaded.warnings);
+    warnings.extend(of_pipelines);
     if !warnings.is_empty() {
         complain(warnings);
     }
@@ -100,7 +101,8 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let ended = runtime.block_on(daemon::run(settings, loaded.pipelines));
+    let found = daemon::Found { loader, paths, settings_file, revisions };
+    let ended = runtime.block_on(daemon::run(settings, found));
     // A read of a pipe that stays open cannot be called off, and would be waited for without end.
     runtime.shutdown_timeout(LEAVE_TIME_MAX);
     match ended {

@@ -34,7 +34,7 @@ impl Kept {
 }
 
 /// Seen by others, while nobody is at work on it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Left {
     /// Objects promised and not delivered.
     pub promised: u64,

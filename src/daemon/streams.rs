@@ -24,7 +24,6 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::position::{Position, Shard};
 use crate::receive::{self, Door, Doors};
-use crate::source::Source;
 use crate::spool::{self, Limits, Stream};
 use crate::status::view::LeftView;
 

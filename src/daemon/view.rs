@@ -1,43 +1,40 @@
 //! The daemon as the admin address knows it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::live::{Live, Seen};
 use crate::metrics::Positions;
-use crate::pipeline::Way;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
 use crate::status::reload::Reloaded;
-use crate::status::view::{
-    Counts, MemoryView, PipelineView, RevisionView, ShardView, State, StreamView, View, WayView,
-};
+use crate::status::view::{Counts, MemoryView, PendingView, PipelineView, ShardView, StreamView, View, WayView};
 
-use super::House;
-use super::build::{Built, Shown};
+use super::fleet::{Fleet, Pending, Pipeline, Told};
+use super::reload::Request;
 
 /// What runs.
 pub struct Standing {
-    house: House,
-    ways: Vec<(Arc<Way>, Shown)>,
-    streams: Vec<Stream>,
+    fleet: Arc<Fleet>,
+    requests: mpsc::Sender<Request>,
     started_ms: i64,
 }
 
 impl Standing {
-    /// What was built, since `started_ms` (Unix milliseconds).
-    pub fn new(house: &House, built: &Built, started_ms: i64) -> Standing {
-        Standing { house: house.clone(), ways: built.ways.clone(), streams: built.streams.clone(), started_ms }
+    /// The fleet since now; reloads are asked for with `requests`.
+    pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
+        Standing { fleet: fleet.clone(), requests, started_ms: fleet.house.ground.clock.now_ms() }
     }
 }
 
 #[async_trait]
 impl Admin for Standing {
     fn metrics(&self) -> String {
-        let House { metrics, budget, .. } = &self.house;
+        let super::House { metrics, budget, .. } = &self.fleet.house;
         metrics.set_memory(budget.in_use());
-        for stream in &self.streams {
+        for stream in self.fleet.streams.shown() {
             let spool::Stats { bytes, durable, refused, .. } = stream.stats();
             metrics.stream(stream.name()).set(bytes, durable, refused);
         }
@@ -45,53 +42,64 @@ impl Admin for Standing {
     }
 
     fn ills(&self) -> Vec<String> {
-        self.house.ills.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let of_house = super::lock(&self.fleet.house.ills).clone();
+        of_house.into_iter().chain(self.fleet.ills()).collect()
     }
 
     fn view(&self) -> View {
-        let in_use = self.house.budget.in_use();
+        let house = &self.fleet.house;
+        let in_use = house.budget.in_use();
         View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            now_ms: self.house.ground.clock.now_ms(),
+            now_ms: house.ground.clock.now_ms(),
             ills: self.ills(),
             memory: MemoryView {
                 used_bytes: (in_use.requests + in_use.uploads + in_use.encoders) as u64,
-                budget_bytes: 0,
+                budget_bytes: house.memory_bytes,
             },
-            pipelines: self.ways.iter().map(|(way, shown)| pipeline(way, shown)).collect(),
-            streams: self.streams.iter().map(stream).collect(),
-            without_file: Vec::new(),
+            pipelines: self.fleet.pipelines().iter().map(|of| pipeline(house, of)).collect(),
+            streams: self.fleet.streams.shown().iter().map(stream).collect(),
+            without_file: self.fleet.without_file(),
         }
     }
 
     fn live(&self, pipeline: &str) -> Option<Live> {
-        self.ways.iter().find(|(way, _)| way.name == pipeline).map(|(way, _)| way.metrics.live.clone())
+        let known = self.fleet.pipeline(pipeline)?;
+        Some(self.fleet.house.metrics.pipeline(&known.name).live)
     }
 
     async fn reload(&self) -> Reloaded {
-        Reloaded::default()
+        let (request, answer) = oneshot::channel();
+        if self.requests.send(request).await.is_err() {
+            return Reloaded::default();
+        }
+        answer.await.unwrap_or_default()
     }
 }
 
-fn pipeline(way: &Way, shown: &Shown) -> PipelineView {
-    let (metrics, drawn) = (&way.metrics, &shown.drawn);
+fn pipeline(house: &super::House, of: &Pipeline) -> PipelineView {
+    let Told { file, state, why, revision, wanted, way, pending, .. } = of.told();
+    let metrics = &house.metrics.pipeline(&of.name);
     let Seen { delivered, rejected, open, sink, reading } = metrics.live.seen();
-    let (outbox_bytes, outbox_bytes_max) = way.room.taken();
+    let (outbox_bytes, outbox_bytes_max) = way.as_ref().map(|way| way.room.taken()).unwrap_or_default();
+    let shards = way.iter().flat_map(|way| way.progress.shown());
+    let drawn = wanted.as_ref().map(|wanted| WayView {
+        source: wanted.spec.drawn.source.clone(),
+        stream: wanted.stream().map(str::to_owned),
+        transforms: wanted.spec.drawn.transforms.clone(),
+        format: wanted.spec.drawn.format.clone(),
+        sink: wanted.spec.drawn.sink.clone(),
+    });
+    let pending = pending.map(|Pending { hash, since_ms, problems, .. }| PendingView { hash, since_ms, problems });
     PipelineView {
-        name: way.name.clone(),
-        file: shown.file.clone(),
-        way: WayView {
-            source: drawn.source.clone(),
-            stream: shown.stream.clone(),
-            transforms: drawn.transforms.clone(),
-            format: drawn.format.clone(),
-            sink: drawn.sink.clone(),
-        },
-        state: State::Running,
-        why: None,
-        revision: RevisionView { number: 1, hash: String::new(), since_ms: 0 },
-        pending: None,
+        name: of.name.clone(),
+        file,
+        way: drawn.unwrap_or_default(),
+        state,
+        why,
+        revision,
+        pending,
         counts: Counts {
             records_in: metrics.records_in.get(),
             bytes_in: metrics.bytes_in.get(),
@@ -101,7 +109,7 @@ fn pipeline(way: &Way, shown: &Shown) -> PipelineView {
             rejected: 0,
             dropped: metrics.dropped.get(),
         },
-        shards: way.progress.shown().iter().map(|(shard, positions)| shard_view(shard.as_str(), positions)).collect(),
+        shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
         lag_records: None,
         open: open.into_values().max_by_key(|open| open.bytes),
         outbox_bytes,
@@ -129,5 +137,6 @@ fn shard_view(shard: &str, positions: &Positions) -> ShardView {
 
 fn stream(stream: &Stream) -> StreamView {
     let spool::Stats { bytes, durable, refused, .. } = stream.stats();
-    StreamView { name: stream.name().to_owned(), bytes, bytes_max: 0, records: durable, refused }
+    let bytes_max = stream.limits().spool_bytes_max;
+    StreamView { name: stream.name().to_owned(), bytes, bytes_max, records: durable, refused }
 }

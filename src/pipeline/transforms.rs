@@ -45,6 +45,11 @@ impl Transforms {
         Transforming { reader, transforms: self, under_way: None }
     }
 
+    /// Lets go what they have kept ready and nobody has used for long.
+    pub fn let_go_idle(&self) {
+        self.chain.iter().for_each(|transform| transform.let_go_idle());
+    }
+
     /// A transform cannot work now: whoever reads the records again says so.
     fn say_waiting(&self) {
         self.all_failed.store(true, Ordering::Relaxed);

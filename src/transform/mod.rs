@@ -39,6 +39,9 @@ pub trait Transform: Send + Sync {
     /// May be cancelled: then it is given the batch again. CPU work is done in [`crate::cpu::off_async`].
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
 
+    /// Lets go what it has kept ready and nobody has used for long.
+    fn let_go_idle(&self) {}
+
     /// The most memory that a part of it (an instance of a module) has had so far, if it has such.
     fn memory_bytes(&self) -> Option<u64> {
         None

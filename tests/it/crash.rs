@@ -22,13 +22,12 @@ use hydrant::inputs::Reads;
 use hydrant::metrics::{Metrics, Progress};
 use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, time_zone};
 use hydrant::outbox::Outbox;
-use hydrant::pipeline::{self, OutboxRoom, Transforms, Way};
+use hydrant::pipeline::{self, Leaving, OutboxRoom, Transforms, Way};
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::sink::ObjectSink;
 use hydrant::spool::{self, Append, AppendError, OnceKey, Stream};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Rejected, Transform, Transformed};
-use tokio_util::sync::CancellationToken;
 
 use crate::sim::World;
 use crate::sim::fate::{Death, Doom, Fate, Rates, Rng, Share};
@@ -153,11 +152,11 @@ async fn live(
         ..spool::Options::default()
     };
     let stream = Stream::open(&ground, Path::new("/state/streams/s"), "s", &options).await?;
-    let stop = CancellationToken::new();
+    let leaving = Leaving::new();
     let mut running = tokio::task::JoinSet::new();
     for pipeline in 0..plan.pipelines {
         let way = way(world, &ground, &stream, plan, &format!("p{pipeline}"))?;
-        running.spawn(pipeline::run(Arc::new(way), stop.clone()));
+        running.spawn(pipeline::run(Arc::new(way), leaving.clone()));
     }
     let mut producing = tokio::task::JoinSet::new();
     for producer in 0..plan.producers {
@@ -249,6 +248,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
         outbox: Outbox::open(ground, &dir.join("outbox"))?,
         checkpoint: Checkpoint::open(ground, &dir)?,
         room: OutboxRoom::new(64 << 10),
+        sweeps: true,
         ground: ground.clone(),
         budget: Budget::new(8 << 20),
         progress: Progress::new(&metrics),

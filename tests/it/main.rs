@@ -8,6 +8,7 @@ mod examples;
 mod file_house;
 mod file_rotation;
 mod file_source;
+mod fleet;
 mod folder;
 mod formats;
 mod fuzz_corpus;
