@@ -19,6 +19,7 @@ mod parquet_choices;
 mod plain_transforms;
 mod receive;
 mod redact;
+mod reload;
 mod s3;
 mod schema;
 mod sim;

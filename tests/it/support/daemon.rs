@@ -300,6 +300,34 @@ impl Daemon {
         self.life.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// `POST /api/reload`: the status and what became of it.
+    pub fn reload(&self) -> (u16, Value) {
+        let (status, body) = http(self.admin(), "POST /api/reload", "x-hydrant: 1\r\n", b"");
+        (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    }
+
+    /// A pipeline in the answer of `/api/status`; null if it is not there.
+    pub fn seen(&self, pipeline: &str) -> Value {
+        let (status, body) = http(self.admin(), "GET /api/status", "", b"");
+        assert_eq!(status, 200, "{body}");
+        let view: Value = serde_json::from_str(&body).unwrap();
+        let pipelines = view["pipelines"].as_array().unwrap();
+        pipelines.iter().find(|seen| seen["name"] == pipeline).cloned().unwrap_or_default()
+    }
+
+    /// Waits until a pipeline runs its revision of this number.
+    pub fn runs(&self, pipeline: &str, number: u64) {
+        until(&format!("{pipeline} runs revision {number}"), || {
+            let seen = self.seen(pipeline);
+            (seen["revision"]["number"] == number && seen["state"] == "running").then_some(())
+        });
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.life.child), Signal::HUP).unwrap();
+    }
+
     /// SIGTERM; it leaves with 0.
     pub fn stop(mut self) {
         kill_process(Pid::from_child(&self.life.child), Signal::TERM).unwrap();
