@@ -376,8 +376,11 @@ function updateAside(child, rejected, now) {
   put(child.count, number(rejected.records));
   put(child.code, `${rejected.code} (${rejected.reason})`);
   ago(child.when, rejected.at_ms, now);
-  put(child.message, rejected.message);
+  // From afar neither is told.
+  const isWithheld = !rejected.message && !rejected.sample;
+  put(child.message, isWithheld ? 'What it holds is shown on the machine itself only.' : rejected.message);
   put(child.sample, rejected.sample || '(empty)');
+  show(child.sample, !isWithheld);
 }
 
 /** Records read per second over the last minute, and when objects were delivered. */
@@ -416,8 +419,8 @@ function remember() {
 function toggle(name) {
   if (!open.delete(name)) open.add(name);
   remember();
+  draw(last);
   if (open.has(name)) look();
-  else draw(last);
 }
 
 /** Opens what was open, else what the address names, else what needs a look, or a few. */
