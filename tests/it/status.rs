@@ -119,7 +119,7 @@ async fn the_view_holds_what_was_delivered_blocked_and_rejected() {
     let files = of(&seen, "files");
     assert_eq!((files.lag_records, files.lag_bytes, files.shards_known), (None, Some(6), 1));
     let open = files.open.as_ref().unwrap();
-    assert!(open.bytes > 0 && open.cut_at_ms > seen.now_ms + 3_000_000, "{open:?}");
+    assert!(open.bytes_max == 8 << 20 && open.cut_at_ms > seen.now_ms + 3_000_000, "{open:?}");
     assert_eq!(files.oldest_undelivered_ms, Some(open.oldest_ms));
 
     let age = |pipeline| daemon.metric(&format!("hydrant_oldest_undelivered_seconds{{pipeline=\"{pipeline}\"}}"));
