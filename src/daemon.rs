@@ -9,7 +9,7 @@ mod notify;
 mod view;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -26,6 +26,7 @@ use crate::pipeline::{self, Way};
 use crate::receive;
 use crate::spool::Stream;
 use crate::status;
+use crate::status::view::DoorsView;
 use crate::units::Size;
 
 use lock::StateLock;
@@ -44,6 +45,8 @@ struct House {
     metrics: Metrics,
     /// What is not as it should be, for `/healthz`.
     ills: Arc<Mutex<Vec<String>>>,
+    /// Once they are open.
+    doors: Arc<OnceLock<DoorsView>>,
 }
 
 impl House {
@@ -64,6 +67,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
         metrics: Metrics::new(),
         ills: Arc::default(),
+        doors: Arc::default(),
     };
     let began_ms = house.ground.clock.now_ms();
     let built = build::build(&house, &settings, specs).await?;
@@ -74,6 +78,7 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
             .map_err(|problem| Fault::new(Blame::Config, problem))?;
         let listener = bind(settings.listen, "--listen").await?;
         let address = listener.local_addr().unwrap_or(settings.listen);
+        let _ = house.doors.set(DoorsView::new(address, !settings.credentials.is_empty()));
         tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
         serving.spawn(receive::serve(listener, doors, stop.clone()));
     }

@@ -78,7 +78,7 @@ impl Admin for Standing {
                 used_bytes: (in_use.requests + in_use.uploads + in_use.encoders) as u64,
                 budget_bytes: self.house.budget.bytes() as u64,
             },
-            doors: None,
+            doors: self.house.doors.get().cloned(),
             pipelines: self.ways.iter().map(|(way, shown)| pipeline(way, shown, self.started_ms)).collect(),
             streams: self.streams.iter().map(stream).collect(),
             without_file: Vec::new(),

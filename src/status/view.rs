@@ -2,6 +2,8 @@
 //!
 //! It is the answer of `GET /api/status`, as JSON; keys are only ever added. Times are Unix milliseconds.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::live::{Counts, Rates};
@@ -87,6 +89,13 @@ pub struct PipelineView {
     pub transforms_failing: bool,
     /// Counts of the last minute, one per second, the oldest first.
     pub history: Vec<Counts>,
+}
+
+impl DoorsView {
+    /// Doors at `address`, which may want `credentials`.
+    pub fn new(address: SocketAddr, credentials: bool) -> DoorsView {
+        DoorsView { address: address.to_string(), credentials }
+    }
 }
 
 impl View {

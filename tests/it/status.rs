@@ -90,6 +90,9 @@ async fn the_view_holds_what_was_delivered_blocked_and_rejected() {
     assert_eq!((seen.version.as_str(), seen.ills.len()), (env!("CARGO_PKG_VERSION"), 0));
     assert!(seen.memory.budget_bytes >= 64 << 20, "{:?}", seen.memory);
 
+    let doors = seen.doors.as_ref().unwrap();
+    assert_eq!((doors.address.as_str(), doors.credentials), (daemon.data().to_string().as_str(), false));
+
     let well = of(&seen, "well");
     assert_eq!(well.state, State::Running);
     assert_eq!((well.way.stream.as_deref(), &*well.way.transforms), (Some("near"), &["jq".to_owned()][..]));
