@@ -18,7 +18,7 @@ mod watch;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -34,6 +34,7 @@ use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::receive;
 use crate::status;
+use crate::status::view::DoorsView;
 use crate::units::Size;
 
 use fleet::Fleet;
@@ -64,11 +65,12 @@ struct House {
     ground: Ground,
     budget: Budget,
     metrics: Metrics,
-    memory_bytes: u64,
     /// What is wrong with the house itself and stays so, for `/healthz`.
     ills: Arc<Mutex<Vec<String>>>,
     /// Pipelines that are at work on their state.
     at_work: Arc<Mutex<BTreeSet<String>>>,
+    /// Once they are open.
+    doors: Arc<OnceLock<DoorsView>>,
 }
 
 impl House {
@@ -77,9 +79,9 @@ impl House {
             ground: Ground::real(),
             budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
             metrics: Metrics::new(),
-            memory_bytes: settings.memory_budget_bytes,
             ills: Arc::default(),
             at_work: Arc::default(),
+            doors: Arc::default(),
         }
     }
 

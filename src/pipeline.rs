@@ -37,8 +37,8 @@ use crate::sink::{ObjectSink, Upload};
 use crate::source::Source;
 
 pub use leave::{Leave, Leaving};
-pub use transforms::Transforms;
 use transforms::Piece;
+pub use transforms::Transforms;
 use waiting::{Blocked, Leaver, Next, Pause};
 pub use waiting::{OutboxRoom, Room};
 
@@ -87,7 +87,12 @@ pub async fn run(way: Arc<Way>, leaving: Leaving) -> Result<(), Fault> {
     ended
 }
 
-async fn read_and_keep(way: &Arc<Way>, leaving: &Leaving, filling: &mut Tasks, keeping: &mut Tasks) -> Result<(), Fault> {
+async fn read_and_keep(
+    way: &Arc<Way>,
+    leaving: &Leaving,
+    filling: &mut Tasks,
+    keeping: &mut Tasks,
+) -> Result<(), Fault> {
     let (promises, mut promised) = mpsc::unbounded_channel();
     let read_on = resume(way, &promises)?;
     let mut reading = std::pin::pin!(read(way, read_on, promises, leaving, filling));
@@ -240,6 +245,7 @@ async fn fill_from(
         way.source.release(shard, &delivered).await?;
     }
     while let Next::Piece(first) = reader.next().await? {
+        pause.reads();
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
         let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
         let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
@@ -251,7 +257,7 @@ async fn fill_from(
         let _ = promises.send((sealed, room));
         match fault {
             Some(fault) => return Err(fault),
-            None => pause.over(way),
+            None => pause.over(),
         }
     }
     way.progress.end(shard);

@@ -25,7 +25,7 @@ use crate::error::{Blame, Fault};
 use crate::position::{Position, Shard};
 use crate::receive::{self, Door, Doors};
 use crate::spool::{self, Limits, Stream};
-use crate::status::view::LeftView;
+use crate::status::view::{DoorsView, LeftView};
 
 use super::kept::{self, Left};
 use super::{House, bind};
@@ -141,6 +141,7 @@ impl Streams {
             .map_err(|problem| Fault::new(Blame::Config, problem))?;
         let listener: TcpListener = bind(settings.listen, "--listen").await?;
         let address = listener.local_addr().unwrap_or(settings.listen);
+        let _ = self.house.doors.set(DoorsView::new(address, !settings.credentials.is_empty()));
         inside.serving.spawn(receive::serve(listener, self.doors.clone(), self.stop.clone()));
         inside.is_bound = true;
         Ok(address)
@@ -209,7 +210,10 @@ impl Streams {
         let left = match self.look() {
             Ok(left) => left,
             Err(fault) => {
-                tracing::warn!(error = format!("{:#}", fault.error), "what pipelines without a file have left is not known");
+                tracing::warn!(
+                    error = format!("{:#}", fault.error),
+                    "what pipelines without a file have left is not known"
+                );
                 return Vec::new();
             }
         };
@@ -228,7 +232,11 @@ impl Streams {
             folder: kept::folder(&self.settings, name).display().to_string(),
             promised: left.promised,
             drained: left.drained,
-            holds: shards.iter().filter(|(_, shard)| left.needs(shard).is_some()).map(|(name, _)| name.clone()).collect(),
+            holds: shards
+                .iter()
+                .filter(|(_, shard)| left.needs(shard).is_some())
+                .map(|(name, _)| name.clone())
+                .collect(),
         };
         absent.into_iter().map(view).collect()
     }

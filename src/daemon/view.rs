@@ -1,16 +1,20 @@
 //! The daemon as the admin address knows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use crate::live::{Live, Seen};
-use crate::metrics::Positions;
+use crate::metrics::{Metrics, Positions};
+use crate::pipeline::Way;
+use crate::source::Unit;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
 use crate::status::reload::Reloaded;
-use crate::status::view::{Counts, MemoryView, PendingView, PipelineView, ShardView, StreamView, View, WayView};
+use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, StreamView, View, WayView};
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
@@ -25,7 +29,18 @@ pub struct Standing {
 impl Standing {
     /// The fleet since now; reloads are asked for with `requests`.
     pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
+        tokio::spawn(sample(fleet.house.metrics.clone()));
         Standing { fleet: fleet.clone(), requests, started_ms: fleet.house.ground.clock.now_ms() }
+    }
+
+    /// The tail of a stream moves also while a pipeline does not read.
+    fn look_at_tails(&self) {
+        for Told { wanted, way, .. } in self.fleet.pipelines().iter().map(|of| of.told()) {
+            let stream = wanted.as_ref().and_then(|wanted| self.fleet.streams.get(wanted.stream()?));
+            if let (Some(way), Some(stream)) = (way, stream) {
+                way.progress.reaches(stream.shard(), &stream.stats().durable.into());
+            }
+        }
     }
 }
 
@@ -38,6 +53,13 @@ impl Admin for Standing {
             let spool::Stats { bytes, durable, refused, .. } = stream.stats();
             metrics.stream(stream.name()).set(bytes, durable, refused);
         }
+        self.look_at_tails();
+        let now_ms = self.fleet.house.ground.clock.now_ms();
+        for way in self.fleet.pipelines().iter().filter_map(|of| of.told().way) {
+            let oldest_ms = oldest_undelivered_ms(&way, self.started_ms);
+            let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
+            way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
+        }
         metrics.render()
     }
 
@@ -49,6 +71,7 @@ impl Admin for Standing {
     fn view(&self) -> View {
         let house = &self.fleet.house;
         let in_use = house.budget.in_use();
+        self.look_at_tails();
         View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
@@ -56,9 +79,10 @@ impl Admin for Standing {
             ills: self.ills(),
             memory: MemoryView {
                 used_bytes: (in_use.requests + in_use.uploads + in_use.encoders) as u64,
-                budget_bytes: house.memory_bytes,
+                budget_bytes: house.budget.bytes() as u64,
             },
-            pipelines: self.fleet.pipelines().iter().map(|of| pipeline(house, of)).collect(),
+            doors: house.doors.get().cloned(),
+            pipelines: self.fleet.pipelines().iter().map(|of| pipeline(house, of, self.started_ms)).collect(),
             streams: self.fleet.streams.shown().iter().map(stream).collect(),
             without_file: self.fleet.without_file(),
         }
@@ -66,7 +90,7 @@ impl Admin for Standing {
 
     fn live(&self, pipeline: &str) -> Option<Live> {
         let known = self.fleet.pipeline(pipeline)?;
-        Some(self.fleet.house.metrics.pipeline(&known.name).live)
+        Some(self.fleet.house.metrics.pipeline(&known.name).live.clone())
     }
 
     async fn reload(&self) -> Reloaded {
@@ -78,19 +102,37 @@ impl Admin for Standing {
     }
 }
 
-fn pipeline(house: &super::House, of: &Pipeline) -> PipelineView {
+/// Once a second, for ever: what was counted.
+async fn sample(metrics: Metrics) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        metrics.sample();
+    }
+}
+
+/// When the oldest record arrived that is not delivered; where nothing can be read, at least since then.
+fn oldest_undelivered_ms(way: &Way, started_ms: i64) -> Option<i64> {
+    let reading = way.metrics.live.not_reading_since_ms();
+    way.progress.oldest_ms(started_ms).into_iter().chain(reading).min()
+}
+
+fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineView {
     let Told { file, state, why, revision, wanted, way, pending, .. } = of.told();
     let metrics = &house.metrics.pipeline(&of.name);
-    let Seen { delivered, rejected, open, sink, reading } = metrics.live.seen();
-    let (outbox_bytes, outbox_bytes_max) = way.as_ref().map(|way| way.room.taken()).unwrap_or_default();
-    let shards = way.iter().flat_map(|way| way.progress.shown());
+    let Seen { delivered, rejected, open, sink, reading, history, rates } = metrics.live.seen();
+    let way = way.as_deref();
     let drawn = wanted.as_ref().map(|wanted| WayView {
         source: wanted.spec.drawn.source.clone(),
         stream: wanted.stream().map(str::to_owned),
-        transforms: wanted.spec.drawn.transforms.clone(),
+        transforms: wanted.spec.transforms.iter().map(|transform| transform.shown()).collect(),
         format: wanted.spec.drawn.format.clone(),
         sink: wanted.spec.drawn.sink.clone(),
     });
+    let lag = |unit| way.filter(|way| way.source.unit() == unit).and_then(|way| way.progress.lag());
+    let (outbox_bytes, outbox_bytes_max) = way.map(|way| way.room.taken()).unwrap_or_default();
+    let shards = way.into_iter().flat_map(|way| way.progress.shown());
     let pending = pending.map(|Pending { hash, since_ms, problems, .. }| PendingView { hash, since_ms, problems });
     PipelineView {
         name: of.name.clone(),
@@ -100,17 +142,13 @@ fn pipeline(house: &super::House, of: &Pipeline) -> PipelineView {
         why,
         revision,
         pending,
-        counts: Counts {
-            records_in: metrics.records_in.get(),
-            bytes_in: metrics.bytes_in.get(),
-            records_out: metrics.records_out.get(),
-            bytes_out: metrics.bytes_out.get(),
-            objects_out: metrics.objects_out.get(),
-            rejected: 0,
-            dropped: metrics.dropped.get(),
-        },
+        counts: metrics.counts(),
+        rates,
+        shards_known: way.map_or(0, |way| way.progress.shards_known() as u64),
         shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
-        lag_records: None,
+        lag_records: lag(Unit::Records),
+        lag_bytes: lag(Unit::Bytes),
+        oldest_undelivered_ms: way.and_then(|way| oldest_undelivered_ms(way, started_ms)),
         open: open.into_values().max_by_key(|open| open.bytes),
         outbox_bytes,
         outbox_bytes_max,
@@ -119,7 +157,7 @@ fn pipeline(house: &super::House, of: &Pipeline) -> PipelineView {
         sink_trouble: sink,
         reading_trouble: reading,
         transforms_failing: metrics.transforms_failing.get() != 0,
-        history: Vec::new(),
+        history,
     }
 }
 

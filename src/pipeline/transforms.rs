@@ -1,7 +1,7 @@
 //! The transforms of a way, one after the other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::Budget;
 use crate::error::{Fault, Reason};
@@ -48,6 +48,11 @@ impl Transforms {
     /// Lets go what they have kept ready and nobody has used for long.
     pub fn let_go_idle(&self) {
         self.chain.iter().for_each(|transform| transform.let_go_idle());
+    }
+
+    /// Them in words, such as `wasm redact.wasm`, in their order.
+    pub fn shown(&self) -> Vec<String> {
+        self.chain.iter().map(|transform| transform.shown()).collect()
     }
 
     /// A transform cannot work now: whoever reads the records again says so.

@@ -1,16 +1,19 @@
 //! What the admin address answers: health, metrics, what the daemon tells about itself, and the few things it does on demand.
 
+mod page;
 pub mod reload;
 pub mod view;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use url::form_urlencoded;
 
 use crate::live::Live;
 use reload::Reloaded;
@@ -37,10 +40,10 @@ pub trait Admin: Send + Sync + 'static {
 
 type House = State<Arc<dyn Admin>>;
 
-/// The routes: `/healthz` answers 200 `ok`, or 503 with the reasons; `/metrics` OpenMetrics text; `/api/status` a
-/// [`View`]; `POST /api/reload` a [`Reloaded`], 200 or 422.
+/// The routes: `/` the page; `/healthz` answers 200 `ok`, or 503 with the reasons; `/metrics` OpenMetrics text; `/api/status` a
+/// [`View`], with `?only=NAME` (once or more, may be empty) thinned for all others; `POST /api/reload` a [`Reloaded`], 200 or 422.
 pub fn routes(admin: Arc<dyn Admin>) -> Router {
-    Router::new()
+    page::routes()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
@@ -60,8 +63,15 @@ async fn metrics(State(admin): House) -> Response {
     ([(header::CONTENT_TYPE, content_type)], admin.metrics()).into_response()
 }
 
-async fn status(State(admin): House) -> Response {
-    json(StatusCode::OK, &admin.view())
+async fn status(State(admin): House, RawQuery(query): RawQuery) -> Response {
+    let mut view = admin.view();
+    let query = query.unwrap_or_default();
+    let only: HashSet<_> =
+        form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "only").map(|(_, name)| name).collect();
+    if !only.is_empty() {
+        view.thin(|name| only.contains(name));
+    }
+    json(StatusCode::OK, &view)
 }
 
 async fn reload(State(admin): House) -> Response {
@@ -72,7 +82,14 @@ async fn reload(State(admin): House) -> Response {
 
 fn json(code: StatusCode, value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => (code, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(body) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (code, headers, body).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! It is the answer of `GET /api/status`, as JSON; keys are only ever added. Times are Unix milliseconds.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
+pub use crate::live::{Counts, Rates};
 use crate::live::{Delivered, Open, Rejected, Trouble};
 
 /// The daemon.
@@ -16,6 +19,9 @@ pub struct View {
     /// What is not as it should be, one sentence each; empty: healthy.
     pub ills: Vec<String>,
     pub memory: MemoryView,
+    /// Where producers send records, once there is a stream for them.
+    #[serde(default)]
+    pub doors: Option<DoorsView>,
     /// By name.
     pub pipelines: Vec<PipelineView>,
     /// By name.
@@ -29,6 +35,15 @@ pub struct View {
 pub struct MemoryView {
     pub used_bytes: u64,
     pub budget_bytes: u64,
+}
+
+/// Where producers send records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoorsView {
+    /// Such as `127.0.0.1:4573`.
+    pub address: String,
+    /// Whether they must prove who they are.
+    pub credentials: bool,
 }
 
 /// A pipeline.
@@ -45,10 +60,21 @@ pub struct PipelineView {
     /// What its file says now, if that could not be taken.
     pub pending: Option<PendingView>,
     pub counts: Counts,
+    #[serde(default)]
+    pub rates: Rates,
+    /// How many shards it reads.
+    #[serde(default)]
+    pub shards_known: u64,
     /// Its shards, at most [`crate::metrics::SHARDS_SHOWN_MAX`].
     pub shards: Vec<ShardView>,
     /// Records between the tails and what is delivered, where positions are numbers of records.
     pub lag_records: Option<u64>,
+    /// The same, where positions are bytes of files.
+    #[serde(default)]
+    pub lag_bytes: Option<u64>,
+    /// When the oldest record arrived that was read, or could not be read, and is not delivered.
+    #[serde(default)]
+    pub oldest_undelivered_ms: Option<i64>,
     /// The fullest of the open chunks.
     pub open: Option<Open>,
     pub outbox_bytes: u64,
@@ -63,6 +89,26 @@ pub struct PipelineView {
     pub transforms_failing: bool,
     /// Counts of the last minute, one per second, the oldest first.
     pub history: Vec<Counts>,
+}
+
+impl DoorsView {
+    /// Doors at `address`, which may want `credentials`.
+    pub fn new(address: SocketAddr, credentials: bool) -> DoorsView {
+        DoorsView { address: address.to_string(), credentials }
+    }
+}
+
+impl View {
+    /// Leaves out what only a pipeline that is looked at closely needs, but for those `looked_at`: with 500 pipelines and a
+    /// look every second that is most of it.
+    pub fn thin(&mut self, looked_at: impl Fn(&str) -> bool) {
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| !looked_at(&pipeline.name)) {
+            pipeline.delivered.truncate(1);
+            pipeline.shards.clear();
+            pipeline.rejected.clear();
+            pipeline.history.clear();
+        }
+    }
 }
 
 /// The way of its records in words, without what came from variables.
@@ -115,18 +161,6 @@ pub struct PendingView {
     pub problems: String,
 }
 
-/// What a pipeline has counted since the start of the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    pub records_in: u64,
-    pub bytes_in: u64,
-    pub records_out: u64,
-    pub bytes_out: u64,
-    pub objects_out: u64,
-    pub rejected: u64,
-    pub dropped: u64,
-}
-
 /// The five positions of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardView {
@@ -162,4 +196,84 @@ pub struct LeftView {
     pub drained: bool,
     /// Streams whose records are kept for it.
     pub holds: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> PipelineView {
+        let text = "x".repeat(100);
+        let position = "123456789012".to_owned();
+        let shard = ShardView {
+            shard: text.clone(),
+            released: position.clone(),
+            delivered: position.clone(),
+            sealed: position.clone(),
+            read: position.clone(),
+            tail: position,
+        };
+        let object = Delivered { object: text.repeat(2), rows: 1 << 30, bytes: 1 << 40, at_ms: 1 << 41 };
+        let rejected = Rejected {
+            reason: text.clone(),
+            code: text.clone(),
+            message: text.clone(),
+            sample: "\0".repeat(crate::live::SAMPLE_BYTES_MAX),
+            at_ms: 1 << 41,
+            records: 1 << 40,
+        };
+        PipelineView {
+            name: "a-name-of-usual-length".into(),
+            file: text.clone(),
+            way: WayView {
+                source: text.clone(),
+                stream: Some(text.clone()),
+                transforms: vec![text.clone()],
+                format: "parquet".into(),
+                sink: text,
+            },
+            state: State::Running,
+            why: None,
+            revision: RevisionView { number: 1, hash: "0123456789abcdef".into(), since_ms: 1 << 41 },
+            pending: None,
+            counts: Counts::default(),
+            rates: Rates::default(),
+            shards_known: 64,
+            shards: vec![shard; 64],
+            lag_records: Some(1),
+            lag_bytes: None,
+            oldest_undelivered_ms: None,
+            open: None,
+            outbox_bytes: 0,
+            outbox_bytes_max: 1 << 31,
+            delivered: vec![object; crate::live::DELIVERED_MAX],
+            rejected: vec![rejected; crate::live::REJECTED_MAX],
+            sink_trouble: None,
+            reading_trouble: None,
+            transforms_failing: false,
+            history: vec![Counts::default(); crate::live::HISTORY_MAX],
+        }
+    }
+
+    #[test]
+    fn five_hundred_pipelines_of_which_three_are_looked_at_fit_a_megabyte() {
+        let named = |n| PipelineView { name: format!("pipeline-{n}"), ..full() };
+        let memory = MemoryView { used_bytes: 0, budget_bytes: 0 };
+        let mut view = View {
+            version: String::new(),
+            started_ms: 0,
+            now_ms: 0,
+            ills: Vec::new(),
+            memory,
+            doors: None,
+            pipelines: (0..500).map(named).collect(),
+            streams: Vec::new(),
+            without_file: Vec::new(),
+        };
+        view.thin(|name| ["pipeline-0", "pipeline-7", "pipeline-77"].contains(&name));
+        let bytes = serde_json::to_vec(&view).unwrap().len();
+        assert!(bytes < 1 << 20, "{bytes} bytes");
+        assert_eq!(view.pipelines[7], named(7));
+        assert!(view.pipelines[8].history.is_empty());
+    }
 }

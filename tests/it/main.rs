@@ -25,6 +25,7 @@ mod schema;
 mod sim;
 mod source_contract;
 mod spool;
+mod status;
 mod support;
 mod tidy;
 mod transform_cli;
