@@ -359,9 +359,10 @@ impl Reloader {
         let mut ordered = Vec::new();
         for (name, taken) in goals {
             self.fleet.streams.unwant(&name, taken.stream()).await;
-            let (pipeline, order) = self.fleet.order(&name, &taken.spec.file, What::Run(taken.clone()));
-            pipeline.tell(|told| told.pending = None);
-            ordered.push((pipeline, order));
+            if let Some(pipeline) = self.fleet.pipeline(&name) {
+                pipeline.tell(|told| told.pending = None);
+            }
+            ordered.push(self.fleet.order(&name, &taken.spec.file, What::Run(taken.clone())));
         }
         ordered
     }
