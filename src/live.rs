@@ -133,6 +133,7 @@ impl Live {
 
     /// An object was delivered.
     pub fn delivered(&self, delivered: Delivered) {
+        self.0.taps.deliver(&delivered);
         let mut seen = self.lock();
         seen.delivered.truncate(DELIVERED_MAX - 1);
         seen.delivered.push_front(delivered);
