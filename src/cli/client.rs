@@ -111,14 +111,19 @@ impl Client {
             Ok(Answer { status, body, address: self.address.clone() })
         };
         self.runtime.block_on(async {
-            let late = || Unanswered(format!("the daemon at {} takes longer than {time_max:?} to answer", self.address));
+            let late =
+                || Unanswered(format!("the daemon at {} takes longer than {time_max:?} to answer", self.address));
             tokio::time::timeout(time_max, asking).await.unwrap_or_else(|_| Err(late()))
         })
     }
 
     /// Gives each line of the answer to `GET path` to `each`, until it breaks off or the daemon does; an answer other than
     /// 200 is given back. The time it takes is not limited.
-    pub fn lines(&self, path: &str, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Option<Answer>, Unanswered> {
+    pub fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Option<Answer>, Unanswered> {
         self.runtime.block_on(async {
             let response = self.send(Method::GET, path).await?;
             let status = response.status();

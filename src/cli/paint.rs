@@ -85,7 +85,8 @@ fn columns(term: &Term) -> Option<usize> {
 
 /// A text from elsewhere without what a terminal would obey: control characters are escaped. Lines stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let obeyed =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);
     }

@@ -46,6 +46,11 @@ impl Transforms {
         Transforming { reader, transforms: self, under_way: None }
     }
 
+    /// Them in words, such as `wasm redact.wasm`, in their order.
+    pub fn shown(&self) -> Vec<String> {
+        self.chain().iter().map(|transform| transform.shown()).collect()
+    }
+
     /// A transform cannot work now: whoever reads the records again says so.
     fn say_waiting(&self) {
         self.all_failed.store(true, Ordering::Relaxed);

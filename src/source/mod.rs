@@ -26,6 +26,11 @@ pub trait Source: Send + Sync {
     /// ever delivered (`None`). Reading again from the same position gives the same records.
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault>;
 
+    /// What the numbers count that its positions are.
+    fn unit(&self) -> Unit {
+        Unit::Records
+    }
+
     /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
@@ -35,6 +40,13 @@ pub trait Source: Send + Sync {
     fn read_of(&self) -> Option<(u64, u64)> {
         None
     }
+}
+
+/// What positions count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Records,
+    Bytes,
 }
 
 /// What one read gave: records, and where the next read begins.

@@ -134,7 +134,7 @@ pub fn no_such<'w>(what: &str, wrong: &str, right: impl Iterator<Item = &'w str>
     right.dedup();
     let hint = match nearest(wrong, right.iter().copied()) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None if right.is_empty() => format!("there is no {what}"),
+        None if right.is_empty() => format!("there is no {what} at all"),
         None => format!("it is one of {}", right.join(", ")),
     };
     format!("there is no {what} `{wrong}`\nhint: {hint}")

@@ -46,7 +46,7 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::{Clock, Ground};
 use crate::position::{Position, Shard};
-use crate::source::{Reader, Source};
+use crate::source::{Reader, Source, Unit};
 
 /// What a user writes under `file:`.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -228,6 +228,10 @@ impl Source for FileSource {
         let from = from.map(|position| offset(shard, position)).transpose()?;
         let reader = off_async(|| FileReader::open(&self.shared, shard, from))?;
         Ok(Box::new(reader))
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Bytes
     }
 
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
