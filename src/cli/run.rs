@@ -105,7 +105,9 @@ pub fn run(arguments: Arguments) -> Exit {
     let mut bar = None;
     let onlooker = |admin| bar = progress.as_ref().map(|progress| progress.follow(admin));
     let ended = runtime.block_on(daemon::run(settings, loaded.pipelines, onlooker));
-    drop(bar);
+    if let Some(bar) = bar {
+        bar.end();
+    }
     // A read of a pipe that stays open cannot be called off, and would be waited for without end.
     runtime.shutdown_timeout(LEAVE_TIME_MAX);
     match ended {

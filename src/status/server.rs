@@ -127,13 +127,15 @@ async fn admit(request: Request<Incoming>, guard: &Guard, peer: IpAddr) -> Resul
     if body.is_end_stream() {
         return Ok(Request::from_parts(head, Body::empty()));
     }
-    let read = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let refusal = |status, wrong: String| Refusal { status, words: format!("{wrong}\n") };
+    let too_long = || refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds {BODY_BYTES_MAX} bytes"));
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    let read = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match read {
         Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds {BODY_BYTES_MAX} bytes")))
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_long()),
         Ok(Err(error)) => Err(refusal(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
         Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body takes too long".into())),
     }
