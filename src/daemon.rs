@@ -33,8 +33,8 @@ use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
 use crate::receive;
-use crate::status;
 use crate::status::view::DoorsView;
+use crate::status::{self, Admin};
 use crate::units::Size;
 
 use fleet::Fleet;
@@ -107,7 +107,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Runs the pipelines until a signal, or, with `--once`, until all have ended and everything is delivered.
-pub async fn run(settings: Settings, found: Found) -> Result<(), Fault> {
+///
+/// `onlooker` is called once, when the house stands.
+pub async fn run(settings: Settings, found: Found, onlooker: impl FnOnce(Arc<dyn Admin>)) -> Result<(), Fault> {
     let (began, once) = (Instant::now(), settings.once);
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
@@ -119,8 +121,10 @@ pub async fn run(settings: Settings, found: Found) -> Result<(), Fault> {
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let streams = Streams::new(&house, &settings, faults.clone(), stop.clone());
     let fleet = Arc::new(Fleet::new(house.clone(), settings.clone(), streams, faults));
+    let standing: Arc<dyn Admin> = Arc::new(view::Standing::new(&fleet, requests));
+    onlooker(standing.clone());
     if !once {
-        serve_admin(&settings, Arc::new(view::Standing::new(&fleet, requests)), &stop).await?;
+        serve_admin(&settings, standing, &stop).await?;
     }
     let Found { loader, paths, settings_file, revisions } = found;
     let stdin = stdin_of(&revisions);
@@ -187,22 +191,12 @@ fn most_severe(known: Option<Fault>, fault: Fault) -> Option<Fault> {
     }
 }
 
-async fn serve_admin(
-    settings: &Settings,
-    standing: Arc<view::Standing>,
-    stop: &CancellationToken,
-) -> Result<(), Fault> {
+async fn serve_admin(settings: &Settings, admin: Arc<dyn Admin>, stop: &CancellationToken) -> Result<(), Fault> {
     let listener = bind(settings.admin, "--admin").await?;
     let address = listener.local_addr().unwrap_or(settings.admin);
-    tracing::info!(%address, "serving /healthz and /metrics");
-    let (routes, stop) = (status::routes(standing), stop.clone());
+    tracing::info!(%address, "serving the status page, /healthz and /metrics");
     // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
-    tokio::spawn(async move {
-        let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the admin address is not served any more");
-        }
-    });
+    tokio::spawn(status::serve(listener, status::routes(admin), settings.admin_anonymous, stop.clone()));
     Ok(())
 }
 

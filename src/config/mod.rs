@@ -33,7 +33,7 @@ pub use files::Found;
 pub use loader::{Loader, Revision};
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
-pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
+pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, Settings, settings};
 pub use streams::{OnStream, agree_on_streams};
 
 pub use crate::inputs::Inputs;

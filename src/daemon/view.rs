@@ -102,6 +102,12 @@ impl Admin for Standing {
             _ => Reloaded { refused: vec![stopping()], ..Reloaded::default() },
         }
     }
+
+    fn read_of(&self) -> Option<(u64, u64)> {
+        let pipelines = self.fleet.pipelines();
+        let of_ways = pipelines.iter().filter_map(|of| of.told().way).map(|way| way.source.read_of());
+        of_ways.reduce(|a, b| Some((a?.0 + b?.0, a?.1 + b?.1))).flatten()
+    }
 }
 
 /// Once a second, for ever: what was counted.

@@ -27,6 +27,7 @@ mod source_contract;
 mod spool;
 mod status;
 mod support;
+mod terminal;
 mod tidy;
 mod transform_cli;
 mod wasm;
