@@ -157,7 +157,8 @@ impl Reloader {
             tracing::error!(path = name, "what ran before runs on: {}", problems.trim_end());
         }
         self.said.clone_from(&reloaded.refused);
-        let removed = |(name, filed): (&String, &Filed)| found.is_removed(name, &filed.revision.path).then(|| name.clone());
+        let removed =
+            |(name, filed): (&String, &Filed)| found.is_removed(name, &filed.revision.path).then(|| name.clone());
         let removed: Vec<String> = self.files.iter().filter_map(removed).collect();
 
         let mut candidates = self.load(&found.files, by_hand, &mut warnings, &mut reloaded);

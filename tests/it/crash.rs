@@ -442,8 +442,9 @@ fn death_amid_reloads(first: Doom, seed: u64) -> Result<(), String> {
     let second = world.fate.draw_doom(150);
     world.restart(Some(second));
     run_life(&world, &Plan { mark: 2, ..plan.clone() }, seed, &mut next_id, &oracle);
-    settle(&mut world, &Plan { mark: 3, ..plan }, seed, &mut next_id, &oracle)
-        .map_err(|broken| format!("seed {seed}, dying at {first:?}, then at {second:?}: {broken}\n{}", world.fate.story()))
+    settle(&mut world, &Plan { mark: 3, ..plan }, seed, &mut next_id, &oracle).map_err(|broken| {
+        format!("seed {seed}, dying at {first:?}, then at {second:?}: {broken}\n{}", world.fate.story())
+    })
 }
 
 #[test]
