@@ -89,8 +89,9 @@ impl House {
         lock(&self.ills).push(what);
     }
 
-    fn works(&self, pipeline: &str) {
-        lock(&self.at_work).insert(pipeline.to_owned());
+    /// A pipeline is at work on its state from now on; answers whether it was not.
+    fn works(&self, pipeline: &str) -> bool {
+        lock(&self.at_work).insert(pipeline.to_owned())
     }
 
     fn rests(&self, pipeline: &str) {

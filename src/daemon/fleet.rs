@@ -206,8 +206,8 @@ impl Fleet {
             }
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
-            self.streams.look_again(name);
             self.house.rests(name);
+            self.streams.look_again();
         }
         self.streams.gone(name).await;
         self.look_at_the_absent();
