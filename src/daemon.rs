@@ -77,12 +77,12 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
         serving.spawn(receive::serve(listener, doors, stop.clone()));
     }
+    let standing: Arc<dyn status::Admin> = Arc::new(view::Standing::new(&house, &built, began_ms));
     if !settings.once {
         let listener = bind(settings.admin, "--admin").await?;
         let address = listener.local_addr().unwrap_or(settings.admin);
         tracing::info!(%address, "serving /healthz and /metrics");
-        let standing = view::Standing::new(&house, &built, began_ms);
-        let (routes, stop) = (status::routes(Arc::new(standing)), stop.clone());
+        let (routes, stop) = (status::routes(standing.clone()), stop.clone());
         // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
         tokio::spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -124,11 +124,13 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
     let ready_ms = began.elapsed().as_millis();
     tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
     notify::ready();
+    let mut heart = notify::Heart::of_systemd();
 
     let mut failed = None;
     while !(settings.once && running.is_empty() && (feeding.is_empty() || failed.is_some())) {
         tokio::select! {
             () = stop.cancelled() => break,
+            () = heart.due() => heart.beat(standing.clone()),
             fault = build::first_failure(&built.streams) => {
                 failed = Some(fault);
                 break;

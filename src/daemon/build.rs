@@ -158,6 +158,7 @@ async fn open_stream(
     };
     let stream = Stream::open(&house.ground, &dir, &wanted.name, &options).await?;
     let metrics = house.metrics.stream(&wanted.name);
+    metrics.set_bytes_max(wanted.spool_bytes_max);
     stream.on_sync(move |took| metrics.synced(took));
     Ok(stream)
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::MissedTickBehavior;
 
 use crate::live::{Live, Seen};
-use crate::metrics::{Metrics, Positions};
+use crate::metrics::{Metrics, Positions, Stands};
 use crate::pipeline::Way;
 use crate::source::Unit;
 use crate::spool::{self, Stream};
@@ -15,7 +15,7 @@ use crate::status::Admin;
 use crate::status::reload::Reloaded;
 use crate::status::view::{MemoryView, PipelineView, RevisionView, ShardView, State, StreamView, View, WayView};
 
-use super::House;
+use super::{House, notify};
 use super::build::{Built, Shown};
 
 /// What runs.
@@ -59,6 +59,9 @@ impl Admin for Standing {
             let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
             way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
         }
+        let stands = |(way, shown): &(Arc<Way>, Shown)| stands(&pipeline(way, shown, self.started_ms));
+        metrics.set_standing(self.ways.iter().map(stands));
+        metrics.set_started(self.started_ms);
         metrics.render()
     }
 
@@ -90,8 +93,19 @@ impl Admin for Standing {
     }
 
     async fn reload(&self) -> Reloaded {
+        notify::reloading();
+        notify::ready();
         Reloaded::default()
     }
+}
+
+fn stands(view: &PipelineView) -> Stands {
+    let runs = match view.state {
+        State::Running | State::Draining | State::Done => true,
+        State::Stopped | State::Waiting => false,
+    };
+    let refused = view.pending.is_some();
+    Stands { pipeline: view.name.clone(), runs, revision: view.revision.number, refused }
 }
 
 /// Once a second, for ever: what was counted.
