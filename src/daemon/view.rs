@@ -15,8 +15,8 @@ use crate::status::Admin;
 use crate::status::reload::Reloaded;
 use crate::status::view::{MemoryView, PipelineView, RevisionView, ShardView, State, StreamView, View, WayView};
 
-use super::{House, notify};
 use super::build::{Built, Shown};
+use super::{House, notify};
 
 /// What runs.
 pub struct Standing {
