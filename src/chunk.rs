@@ -426,6 +426,7 @@ impl Chunk {
         let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
         let now_ms = self.ground.clock.now_ms();
         self.metrics.rejected(&rejected.reason, &rejected.payload, now_ms);
+        self.metrics.live.taps().reject(&rejected.reason, &rejected.payload, rejected.arrival_ms);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
         prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);

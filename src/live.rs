@@ -168,6 +168,7 @@ impl Live {
 
     /// An object was delivered.
     pub fn delivered(&self, delivered: Delivered) {
+        self.0.taps.deliver(&delivered);
         let mut kept = self.lock();
         kept.delivered.truncate(DELIVERED_MAX - 1);
         kept.delivered.push_front(delivered);

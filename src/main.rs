@@ -3,14 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant::cli::{Cli, Command, check, run, schema, transform};
+use hydrant::cli::{Cli, Command, check, completion, reload, run, schema, status, tap, transform};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Tap(arguments) => tap::tap(arguments),
+        Command::Status(arguments) => status::status(arguments),
+        Command::Reload(arguments) => reload::reload(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
         Command::Transform(arguments) => transform::transform(arguments),
+        Command::Completion(arguments) => completion::completion(arguments),
     };
     exit.into()
 }

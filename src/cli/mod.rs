@@ -1,9 +1,16 @@
 //! The commands, one file each.
 
 pub mod check;
+pub mod client;
+pub mod completion;
 pub mod log;
+pub mod paint;
+pub mod progress;
+pub mod reload;
 pub mod run;
 pub mod schema;
+pub mod status;
+pub mod tap;
 pub mod transform;
 
 use std::fmt;
@@ -33,10 +40,18 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Show records of a running pipeline, at any stage of their way
+    Tap(tap::Arguments),
+    /// Show how a running daemon and its pipelines stand
+    Status(status::Arguments),
+    /// Let a running daemon look at its pipeline files now
+    Reload(reload::Arguments),
     /// Print a schema that can be pasted into a pipeline
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
     Transform(transform::Arguments),
+    /// Print what makes a shell complete this command
+    Completion(completion::Arguments),
 }
 
 /// How a command ended.

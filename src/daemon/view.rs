@@ -97,6 +97,11 @@ impl Admin for Standing {
         notify::ready();
         Reloaded::default()
     }
+
+    fn read_of(&self) -> Option<(u64, u64)> {
+        let of_ways = self.ways.iter().map(|(way, _)| way.source.read_of());
+        of_ways.reduce(|a, b| Some((a?.0 + b?.0, a?.1 + b?.1))).flatten()
+    }
 }
 
 fn stands(view: &PipelineView) -> Stands {

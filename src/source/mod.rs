@@ -34,6 +34,12 @@ pub trait Source: Send + Sync {
     /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
+
+    /// Bytes that were read since it was opened, and bytes that there are to read, as far as known: of a source that ends
+    /// and whose records lie in files.
+    fn read_of(&self) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// What positions count.

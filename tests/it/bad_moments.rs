@@ -87,7 +87,7 @@ fn a_clock_that_jumps_doubles_nothing_and_holds_up_nothing() {
     let clock = Clock::new(&home);
     let (shim, shift) = (clock.shim.display().to_string(), clock.shift.display().to_string());
     let turned = [("LD_PRELOAD", shim.as_str()), ("CLOCK_SHIFT", shift.as_str())];
-    let mut daemon = home.start_with("clicks.yaml", &turned, &[]);
+    let mut daemon = home.start_through("clicks.yaml", &turned, &[]);
     let mut sent = 0;
     // The year 2036, back to yesterday, then hour by hour further back than the window of known calls is long.
     for seconds in [0, -DAY, 3650 * DAY, -DAY, -DAY - 3600, -DAY - 7200] {
@@ -104,7 +104,7 @@ fn a_clock_that_jumps_doubles_nothing_and_holds_up_nothing() {
     // And while nobody looks: the next life begins a year before the last one.
     daemon.kill();
     clock.turn(-365 * DAY);
-    daemon = home.start_with("clicks.yaml", &turned, &[]);
+    daemon = home.start_through("clicks.yaml", &turned, &[]);
     daemon.put_lines("clicks", &text(sent..sent + 20));
     daemon.delivers("clicks", 20);
     daemon.stop();
@@ -135,7 +135,7 @@ fn a_disk_that_fills_up_and_is_freed_again_loses_and_doubles_nothing() {
     // A disk of its own for the state, for which one need not be root.
     let mounted = "mount -t tmpfs -o size=400m tmpfs state && exec \"$@\"";
     let through = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"];
-    let daemon = home.start_with("clicks.yaml", &[], &through);
+    let daemon = home.start_through("clicks.yaml", &[], &through);
     let state = PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), home.path("state").display()));
     assert!(state.join("LOCK").exists(), "the daemon sees another disk there");
     let (mut accepted, mut sent) = (BTreeSet::new(), 0);

@@ -55,7 +55,7 @@ fn systemd_hears_that_it_is_ready_lives_reloads_and_stops() {
     home.write("p/clicks.yaml", pipeline("firehose: { stream: clicks }", "lines: {}", "1h", "url: ./out"));
     let systemd = Systemd::listen(&home);
     let socket = home.path("notify").display().to_string();
-    let daemon = home.start_with("p", &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", WATCHDOG)], &[]);
+    let daemon = home.start_through("p", &[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", WATCHDOG)], &[]);
     assert_eq!(systemd.hears().lines().next(), Some("READY=1"), "first of all");
     let alive = systemd.hears_line("WATCHDOG=1");
     assert!(alive.lines().any(|line| line == "STATUS=1 pipeline runs, 0 records/s in"), "{alive}");

@@ -132,6 +132,9 @@ struct Shared {
     /// Files open now.
     held: Arc<AtomicUsize>,
     lines_too_long: AtomicU64,
+    /// Bounded: bytes of files as they lie on the disk, since the source was opened.
+    read_bytes: AtomicU64,
+    known_bytes: AtomicU64,
 }
 
 impl FileSource {
@@ -167,6 +170,8 @@ impl FileSource {
             line_bytes_max: options.line_bytes_max as usize,
             held: Arc::default(),
             lines_too_long: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            known_bytes: AtomicU64::new(0),
         };
         let next_scan = Instant::now() + Duration::from_millis(pace.scan_ms);
         Ok(FileSource {
@@ -233,6 +238,11 @@ impl Source for FileSource {
         let upto = offset(shard, upto)?;
         off_async(|| self.shared.registry().released(shard, upto));
         Ok(())
+    }
+
+    fn read_of(&self) -> Option<(u64, u64)> {
+        let Shared { read_bytes, known_bytes, bounded, .. } = &*self.shared;
+        bounded.then(|| (read_bytes.load(Ordering::Relaxed), known_bytes.load(Ordering::Relaxed)))
     }
 }
 

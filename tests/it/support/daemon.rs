@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What every daemon of a story is started with.
-const FLAGS: &str = "--state state --listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json";
+const FLAGS: &str = "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json";
 
 /// The folder in which the binary runs: relative paths lie here.
 pub struct Home(TempDir);
@@ -87,8 +87,8 @@ impl Home {
     }
 
     /// As [`Home::start`], with these variables, through another command that becomes the daemon (none: directly).
-    pub fn start_with(&self, arguments: &str, variables: &[(&str, &str)], through: &[&str]) -> Daemon {
-        let mut command = self.command(&format!("run {arguments} {FLAGS}"));
+    pub fn start_through(&self, arguments: &str, variables: &[(&str, &str)], through: &[&str]) -> Daemon {
+        let mut command = self.command(&format!("run {arguments} --state state {FLAGS}"));
         if let Some((program, first)) = through.split_first() {
             let mut outer = Command::new(program);
             outer.args(first).arg(command.get_program()).args(command.get_args()).current_dir(self.0.path());
@@ -109,14 +109,22 @@ impl Home {
 
     /// Starts `hydrant run` on these paths and flags with the state of `state/`; ready when this returns.
     pub fn start(&self, arguments: &str) -> Daemon {
-        self.start_with(arguments, &[], &[])
+        self.start_with(arguments, FLAGS)
+    }
+
+    /// The same with other flags.
+    pub fn start_with(&self, arguments: &str, flags: &str) -> Daemon {
+        let life = Life::begin(self.command(&format!("run {arguments} --state state {flags}")));
+        let daemon = Daemon { life };
+        daemon.hears("ready", |_| true);
+        daemon
     }
 
     fn command(&self, arguments: &str) -> Command {
         let binary = std::env::var_os("HYDRANT").unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into());
         let mut command = Command::new(binary);
         command.current_dir(self.0.path()).args(arguments.split_whitespace());
-        for name in ["RUST_LOG", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
+        for name in ["RUST_LOG", "STATE_DIRECTORY", "JOURNAL_STREAM", "HYDRANT_ADMIN"] {
             command.env_remove(name);
         }
         command.env("LAKE_SECRET", SECRET_KEY).env("XDG_CACHE_HOME", self.path("cache"));
