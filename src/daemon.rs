@@ -125,7 +125,7 @@ pub async fn run(settings: Settings, found: Found, onlooker: impl FnOnce(Arc<dyn
     let standing: Arc<dyn Admin> = Arc::new(view::Standing::new(&fleet, requests));
     onlooker(standing.clone());
     if !once {
-        serve_admin(&settings, standing, &stop).await?;
+        serve_admin(&settings, standing.clone(), &stop).await?;
     }
     let Found { loader, paths, settings_file, revisions } = found;
     let stdin = stdin_of(&revisions);
@@ -152,11 +152,13 @@ pub async fn run(settings: Settings, found: Found, onlooker: impl FnOnce(Arc<dyn
         let (stop, serving) = (stop.clone(), reloader.serve(watch, hang_ups, asked));
         tokio::spawn(async move { stop.run_until_cancelled(serving).await });
     }
+    let mut heart = notify::Heart::of_systemd();
 
     while !failed.as_ref().is_some_and(Fault::ends_process) {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(fault) = faulty.recv() => failed = most_severe(failed, fault),
+            () = heart.due() => heart.beat(standing.clone()),
             Some(Ok(fed)) = feeding.join_next() => match fed {
                 Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
                 Err(fault) => {

@@ -23,6 +23,7 @@ use crate::status::reload::{Refused, Reloaded};
 use crate::status::view::State;
 
 use super::fleet::{Fleet, Pending, Wanted, What};
+use super::notify;
 use super::watch::Watch;
 
 /// How often revisions are tried again that time may mend, and idle things are let go.
@@ -124,7 +125,13 @@ impl Reloader {
             while let Ok(request) = asked.try_recv() {
                 waiting.push(request);
             }
+            if by_hand {
+                notify::reloading();
+            }
             let reloaded = self.pass(by_hand).await;
+            if by_hand {
+                notify::ready();
+            }
             self.watch(&mut watch);
             for request in waiting {
                 // Who has gone does not want to know.

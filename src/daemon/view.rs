@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::live::{Live, Seen};
-use crate::metrics::{Metrics, Positions};
+use crate::metrics::{Metrics, Positions, Stands};
 use crate::pipeline::Way;
 use crate::source::Unit;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
 use crate::status::reload::{Refused, Reloaded};
-use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, StreamView, View, WayView};
+use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, State, StreamView, View, WayView};
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
@@ -51,7 +51,9 @@ impl Admin for Standing {
         metrics.set_memory(budget.in_use());
         for stream in self.fleet.streams.shown() {
             let spool::Stats { bytes, durable, refused, .. } = stream.stats();
-            metrics.stream(stream.name()).set(bytes, durable, refused);
+            let of_stream = metrics.stream(stream.name());
+            of_stream.set(bytes, durable, refused);
+            of_stream.set_bytes_max(stream.limits().spool_bytes_max);
         }
         self.look_at_tails();
         let now_ms = self.fleet.house.ground.clock.now_ms();
@@ -60,6 +62,8 @@ impl Admin for Standing {
             let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
             way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
         }
+        metrics.set_standing(self.fleet.pipelines().iter().map(|of| stands(&of.name, &of.told())));
+        metrics.set_started(self.started_ms);
         metrics.render()
     }
 
@@ -108,6 +112,14 @@ impl Admin for Standing {
         let of_ways = pipelines.iter().filter_map(|of| of.told().way).map(|way| way.source.read_of());
         of_ways.reduce(|a, b| Some((a?.0 + b?.0, a?.1 + b?.1))).flatten()
     }
+}
+
+fn stands(name: &str, told: &Told) -> Stands {
+    let runs = match told.state {
+        State::Running | State::Draining | State::Done => true,
+        State::Stopped | State::Waiting => false,
+    };
+    Stands { pipeline: name.to_owned(), runs, revision: told.revision.number, refused: told.pending.is_some() }
 }
 
 /// Once a second, for ever: what was counted.

@@ -1,5 +1,6 @@
 //! The stories, in one binary.
 
+mod bad_moments;
 mod chunk;
 mod crash;
 mod daemon;
@@ -13,7 +14,9 @@ mod folder;
 mod formats;
 mod fuzz_corpus;
 mod lambda;
+mod metrics;
 mod model;
+mod notify;
 mod parquet;
 mod parquet_choices;
 mod plain_transforms;
