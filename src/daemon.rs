@@ -87,8 +87,9 @@ impl House {
         lock(&self.ills).push(what);
     }
 
-    fn works(&self, pipeline: &str) {
-        lock(&self.at_work).insert(pipeline.to_owned());
+    /// A pipeline is at work on its state from now on; answers whether it was not.
+    fn works(&self, pipeline: &str) -> bool {
+        lock(&self.at_work).insert(pipeline.to_owned())
     }
 
     fn rests(&self, pipeline: &str) {
@@ -136,9 +137,11 @@ pub async fn run(settings: Settings, found: Found) -> Result<(), Fault> {
         });
     }
     let mut failed = faulty.try_recv().ok();
-    let ready_ms = began.elapsed().as_millis();
-    tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
-    notify::ready();
+    if !failed.as_ref().is_some_and(Fault::ends_process) {
+        let ready_ms = began.elapsed().as_millis();
+        tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
+        notify::ready();
+    }
     if !once {
         let (stop, serving) = (stop.clone(), reloader.serve(watch, hang_ups, asked));
         tokio::spawn(async move { stop.run_until_cancelled(serving).await });

@@ -37,8 +37,8 @@ use crate::sink::{ObjectSink, Upload};
 use crate::source::Source;
 
 pub use leave::{Leave, Leaving};
-pub use transforms::Transforms;
 use transforms::Piece;
+pub use transforms::Transforms;
 use waiting::{Blocked, Leaver, Next, Pause};
 pub use waiting::{OutboxRoom, Room};
 
@@ -87,7 +87,12 @@ pub async fn run(way: Arc<Way>, leaving: Leaving) -> Result<(), Fault> {
     ended
 }
 
-async fn read_and_keep(way: &Arc<Way>, leaving: &Leaving, filling: &mut Tasks, keeping: &mut Tasks) -> Result<(), Fault> {
+async fn read_and_keep(
+    way: &Arc<Way>,
+    leaving: &Leaving,
+    filling: &mut Tasks,
+    keeping: &mut Tasks,
+) -> Result<(), Fault> {
     let (promises, mut promised) = mpsc::unbounded_channel();
     let read_on = resume(way, &promises)?;
     let mut reading = std::pin::pin!(read(way, read_on, promises, leaving, filling));

@@ -51,7 +51,9 @@ fn write(disk: &dyn Disk, dir: &Path, shards: &BTreeMap<Shard, Position>) -> Res
 
 fn parse(text: &str) -> Option<BTreeMap<Shard, Position>> {
     let lines = text.strip_prefix(FIRST_LINE)?.strip_prefix('\n')?.lines();
-    lines.map(|line| line.split_once(' ').and_then(|(shard, at)| Some((Shard::new(shard)?, Position::parse(at)?)))).collect()
+    lines
+        .map(|line| line.split_once(' ').and_then(|(shard, at)| Some((Shard::new(shard)?, Position::parse(at)?))))
+        .collect()
 }
 
 fn at(dir: &Path, error: io::Error) -> Fault {

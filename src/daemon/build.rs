@@ -78,7 +78,8 @@ pub fn way(
     known.insert(spec.sink.url.clone(), spec.sink.clone());
     let mut sinks = BTreeMap::new();
     for url in std::iter::once(&spec.sink.url).chain(kept.sinks.iter().filter(|url| **url != spec.sink.url)) {
-        let options = known.get(url).cloned().unwrap_or_else(|| sink::Options { url: url.clone(), ..spec.sink.clone() });
+        let options =
+            known.get(url).cloned().unwrap_or_else(|| sink::Options { url: url.clone(), ..spec.sink.clone() });
         let sink = ObjectSink::open(&options, ground.random.clone()).map_err(|fault| match *url == spec.sink.url {
             true => fault,
             false => Fault { blame: Blame::Sink, ..fault }.context(format!(

@@ -186,7 +186,14 @@ impl Fleet {
             tasks.spawn(supervise(self.clone(), pipeline.clone(), goals));
             pipeline
         });
-        pipeline.goal.send_replace(Goal { order, what });
+        // A stop is for good.
+        pipeline.goal.send_if_modified(|goal| {
+            let goes_on = !matches!(goal.what, What::Stop);
+            if goes_on {
+                *goal = Goal { order, what };
+            }
+            goes_on
+        });
         (pipeline.clone(), order)
     }
 
@@ -200,6 +207,7 @@ impl Fleet {
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
             self.house.rests(name);
+            self.streams.look_again();
         }
         self.streams.gone(name).await;
         self.look_at_the_absent();

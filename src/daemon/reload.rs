@@ -42,6 +42,8 @@ pub struct Reloader {
     paths: Vec<PathBuf>,
     files: BTreeMap<String, Filed>,
     settings_file: Option<(PathBuf, Inputs)>,
+    /// What was last said to be wrong with paths.
+    said: Vec<Refused>,
 }
 
 /// A pipeline's file.
@@ -68,7 +70,7 @@ impl Reloader {
             (path, inputs)
         });
         let names: BTreeSet<String> = revisions.iter().map(|revision| revision.name.clone()).collect();
-        let mut reloader = Reloader { fleet, loader, paths, files: BTreeMap::new(), settings_file };
+        let mut reloader = Reloader { fleet, loader, paths, files: BTreeMap::new(), settings_file, said: Vec::new() };
         for mut revision in revisions {
             let taken = wanted(&mut revision, 1, true);
             if let Some(taken) = &taken {
@@ -151,7 +153,12 @@ impl Reloader {
                 reloaded.refused.push(Refused { name: name.clone(), problems: problems.to_string() });
             }
         }
-        let removed = |(name, filed): (&String, &Filed)| found.is_removed(name, &filed.revision.path).then(|| name.clone());
+        for Refused { name, problems } in reloaded.refused.iter().filter(|refused| !self.said.contains(refused)) {
+            tracing::error!(path = name, "what ran before runs on: {}", problems.trim_end());
+        }
+        self.said.clone_from(&reloaded.refused);
+        let removed =
+            |(name, filed): (&String, &Filed)| found.is_removed(name, &filed.revision.path).then(|| name.clone());
         let removed: Vec<String> = self.files.iter().filter_map(removed).collect();
 
         let mut candidates = self.load(&found.files, by_hand, &mut warnings, &mut reloaded);
@@ -201,6 +208,9 @@ impl Reloader {
             if known.is_none_or(is_new) {
                 // Modules may have to be compiled: pipelines that run come first.
                 let revision = off_async(|| give_way(|| self.loader.load(name, path)));
+                if !revision.warnings.is_empty() {
+                    tracing::warn!(pipeline = name, "{}", revision.warnings.to_string().trim_end());
+                }
                 match self.files.get_mut(name) {
                     Some(filed) => filed.revision = revision,
                     None => {
@@ -349,9 +359,10 @@ impl Reloader {
         let mut ordered = Vec::new();
         for (name, taken) in goals {
             self.fleet.streams.unwant(&name, taken.stream()).await;
-            let (pipeline, order) = self.fleet.order(&name, &taken.spec.file, What::Run(taken.clone()));
-            pipeline.tell(|told| told.pending = None);
-            ordered.push((pipeline, order));
+            if let Some(pipeline) = self.fleet.pipeline(&name) {
+                pipeline.tell(|told| told.pending = None);
+            }
+            ordered.push(self.fleet.order(&name, &taken.spec.file, What::Run(taken.clone())));
         }
         ordered
     }

@@ -44,7 +44,7 @@ pub struct Streams {
     stop: CancellationToken,
     inside: tokio::sync::Mutex<Inside>,
     /// What was left by pipelines that are not at work.
-    looked: Mutex<Arc<BTreeMap<String, Left>>>,
+    looked: Mutex<Option<Arc<BTreeMap<String, Left>>>>,
     /// The open streams by name, for who looks.
     shown: Mutex<BTreeMap<String, Stream>>,
 }
@@ -54,6 +54,8 @@ struct Inside {
     open: BTreeMap<String, Open>,
     serving: JoinSet<()>,
     is_bound: bool,
+    /// Whether something has changed that doors and limits do not show yet.
+    is_unsettled: bool,
     /// By pipeline: bytes of a chunk, which must find room on the disk.
     chunks: BTreeMap<String, u64>,
 }
@@ -101,7 +103,8 @@ impl Streams {
             SourceSpec::Demo(_) | SourceSpec::File(_) => None,
             SourceSpec::Stream(wanted) => Some(self.claim(&mut inside, spec, wanted, present).await?),
         };
-        inside.chunks.insert(spec.name.clone(), spec.limits.size_bytes);
+        let before = inside.chunks.insert(spec.name.clone(), spec.limits.size_bytes);
+        inside.is_unsettled |= before != Some(spec.limits.size_bytes);
         Ok(stream)
     }
 
@@ -128,8 +131,13 @@ impl Streams {
         let Some(open) = inside.open.get_mut(&wanted.name) else {
             return Err(Fault::new(Blame::Bug, format!("stream {} is not open", wanted.name)));
         };
-        let claim = Claim { wanted: true, spec: spec.clone(), stream: wanted.clone() };
-        open.claims.insert(spec.name.clone(), claim);
+        let about = |spec: &PipelineSpec| spec.about(open.since_ms);
+        let is_same = |claim: &Claim| claim.wanted && claim.stream == *wanted && about(&claim.spec) == about(spec);
+        if !open.claims.get(&spec.name).is_some_and(is_same) {
+            let claim = Claim { wanted: true, spec: spec.clone(), stream: wanted.clone() };
+            open.claims.insert(spec.name.clone(), claim);
+            inside.is_unsettled = true;
+        }
         // Registered from now on: before anybody releases what it has not read.
         drop(open.stream.source(&spec.name));
         Ok(open.stream.clone())
@@ -179,23 +187,27 @@ impl Streams {
         Ok(Open { stream, watching, since_ms, claims: BTreeMap::new() })
     }
 
-    /// What all pipelines have left that are not at work; those stay as they are until they are.
+    /// What all pipelines have left that are not at work; looked at once, until one of them begins or ends.
     fn look(&self) -> Result<Arc<BTreeMap<String, Left>>, Fault> {
-        let at_work = self.house.at_work();
-        let mut names = kept::names(&self.settings).map_err(Fault::disk)?;
-        names.retain(|name| !at_work.contains(name));
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut left = BTreeMap::clone(&looked);
-        left.retain(|name, _| names.contains(name));
-        for name in names {
-            if !left.contains_key(&name) {
-                let one = Left::look(&self.house.ground, &kept::folder(&self.settings, &name))
-                    .map_err(|fault| fault.context(format!("pipeline {name}")))?;
-                left.insert(name, one);
+        if let Some(left) = &*looked {
+            return Ok(left.clone());
+        }
+        let at_work = self.house.at_work();
+        let mut all = BTreeMap::new();
+        for name in kept::names(&self.settings).map_err(Fault::disk)? {
+            if !at_work.contains(&name) {
+                let left = Left::look(&self.house.ground, &kept::folder(&self.settings, &name));
+                let left = left.map_err(|fault| fault.context(format!("pipeline {name}")))?;
+                all.insert(name, left);
             }
         }
-        *looked = Arc::new(left);
-        Ok(looked.clone())
+        Ok(looked.insert(Arc::new(all)).clone())
+    }
+
+    /// A pipeline begins or ends its work: what has been looked at is not what is.
+    pub fn look_again(&self) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// What pipelines have left that have no file. Blocking.
@@ -203,7 +215,10 @@ impl Streams {
         let left = match self.look() {
             Ok(left) => left,
             Err(fault) => {
-                tracing::warn!(error = format!("{:#}", fault.error), "what pipelines without a file have left is not known");
+                tracing::warn!(
+                    error = format!("{:#}", fault.error),
+                    "what pipelines without a file have left is not known"
+                );
                 return Vec::new();
             }
         };
@@ -222,7 +237,11 @@ impl Streams {
             folder: kept::folder(&self.settings, name).display().to_string(),
             promised: left.promised,
             drained: left.drained,
-            holds: shards.iter().filter(|(_, shard)| left.needs(shard).is_some()).map(|(name, _)| name.clone()).collect(),
+            holds: shards
+                .iter()
+                .filter(|(_, shard)| left.needs(shard).is_some())
+                .map(|(name, _)| name.clone())
+                .collect(),
         };
         absent.into_iter().map(view).collect()
     }
@@ -231,11 +250,12 @@ impl Streams {
     /// returns, all that was ever acknowledged for it lies before the durable end, if nobody else wants the stream.
     pub async fn unwant(&self, pipeline: &str, next: Option<&str>) {
         let mut inside = self.inside.lock().await;
+        let inside = &mut *inside;
         let claims = inside.open.iter_mut().filter(|(name, _)| Some(name.as_str()) != next);
         for claim in claims.filter_map(|(_, open)| open.claims.get_mut(pipeline)) {
-            claim.wanted = false;
+            inside.is_unsettled |= std::mem::replace(&mut claim.wanted, false);
         }
-        self.settle_all(&mut inside).await;
+        self.settle_all(inside).await;
     }
 
     /// A pipeline has read a stream for the last time; `drained`: all of it is delivered up to here, so that nothing is
@@ -252,6 +272,7 @@ impl Streams {
             open.stream.forget(pipeline)?;
         }
         open.claims.remove(pipeline);
+        inside.is_unsettled = true;
         self.settle_all(&mut inside).await;
         Ok(true)
     }
@@ -265,12 +286,15 @@ impl Streams {
     /// A pipeline is gone: its chunks need no room any more.
     pub async fn gone(&self, pipeline: &str) {
         let mut inside = self.inside.lock().await;
-        inside.chunks.remove(pipeline);
+        inside.is_unsettled |= inside.chunks.remove(pipeline).is_some();
         self.settle_all(&mut inside).await;
     }
 
     /// Brings gates, doors and limits in line with what is claimed, and closes what nobody claims.
     async fn settle_all(&self, inside: &mut Inside) {
+        if !std::mem::take(&mut inside.is_unsettled) {
+            return;
+        }
         let free_bytes_min = inside.free_bytes_min();
         let mut doors = BTreeMap::new();
         for (name, open) in &inside.open {

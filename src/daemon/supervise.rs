@@ -131,7 +131,9 @@ impl Supervisor {
     async fn start(&mut self, mut wanted: Arc<Wanted>, order: u64, leave: Leave) -> Option<(Arc<Wanted>, Way)> {
         let mut pause = PAUSE_FIRST;
         let name = self.pipeline.name.clone();
-        self.fleet.house.works(&name);
+        if self.fleet.house.works(&name) {
+            self.fleet.streams.look_again();
+        }
         loop {
             let fault = match self.build(&wanted).await {
                 Ok(way) => return Some((wanted, way)),
@@ -311,6 +313,7 @@ impl Supervisor {
         tracing::error!(pipeline = self.pipeline.name, error, "the pipeline has stopped");
         self.pipeline.settle(order, |told| (told.state, told.why) = (State::Stopped, Some(error)));
         self.fleet.report(fault);
+        self.fleet.changed();
         Ended::Stopped
     }
 }

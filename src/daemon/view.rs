@@ -9,7 +9,7 @@ use crate::live::{Live, Seen};
 use crate::metrics::Positions;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
-use crate::status::reload::Reloaded;
+use crate::status::reload::{Refused, Reloaded};
 use crate::status::view::{Counts, MemoryView, PendingView, PipelineView, ShardView, StreamView, View, WayView};
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
@@ -71,10 +71,12 @@ impl Admin for Standing {
 
     async fn reload(&self) -> Reloaded {
         let (request, answer) = oneshot::channel();
-        if self.requests.send(request).await.is_err() {
-            return Reloaded::default();
+        let sent = self.requests.send(request).await;
+        let stopping = || Refused { name: "hydrant".into(), problems: "it is stopping\n".into() };
+        match (sent, answer.await) {
+            (Ok(()), Ok(reloaded)) => reloaded,
+            _ => Reloaded { refused: vec![stopping()], ..Reloaded::default() },
         }
-        answer.await.unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The transforms of a way, one after the other.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::Budget;
 use crate::error::{Fault, Reason};

@@ -243,12 +243,20 @@ impl Stream {
     /// Takes no more appends (they are answered `Stopped`) until [`Stream::reopen`]. When this returns, those before it are
     /// answered: nothing that lies behind the durable end of now was ever acknowledged.
     pub async fn close(&self) {
-        *self.gate.write().await = false;
+        self.set_gate(false).await;
     }
 
     /// Takes appends again.
     pub async fn reopen(&self) {
-        *self.gate.write().await = true;
+        self.set_gate(true).await;
+    }
+
+    async fn set_gate(&self, open: bool) {
+        // Writing waits for all appends under way, and others for that: not for nothing.
+        let is_so = *self.gate.read().await == open;
+        if !is_so {
+            *self.gate.write().await = open;
+        }
     }
 
     /// The limits of now.
