@@ -58,7 +58,7 @@ fn status_draws_a_pipeline_in_eighty_columns() {
         "  lag       0\n",
         "  released  delivered  sealed  read  tail\n",
         "        10         10      10    10    10\n",
-        "DataFormatConversion.ParseError",
+        "\n  rejected last\n",
         "\nclicks  ",
     ] {
         assert!(page.contains(words), "{words}\n{page}");
