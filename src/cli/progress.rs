@@ -131,7 +131,7 @@ impl Pace {
         if passed > 0.0 {
             // At the beginning the average is over what there is.
             let over = RATE_OVER.as_secs_f64().min(at.saturating_duration_since(self.began).as_secs_f64());
-            let weight = 1.0 - (-passed / over).exp();
+            let weight = (passed / over).min(1.0);
             let mean = |before: &mut f64, gained: u64| *before += (gained as f64 / passed - *before) * weight;
             let bytes_of = |counted: Counted| counted.read_of.map_or(0, |(read, _)| read);
             mean(&mut self.records_per_second, now.records_in.saturating_sub(self.before.records_in));

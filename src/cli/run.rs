@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Where data is received [default: 127.0.0.1:4573]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Where health and metrics are served [default: 127.0.0.1:4574]
+    /// Where the page, health and metrics are served, and commands are answered [default: 127.0.0.1:4574]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
     /// Stop when all sources have ended and all is delivered

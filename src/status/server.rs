@@ -102,12 +102,13 @@ async fn connection(socket: TcpStream, peer: IpAddr, guard: Guard, routes: Route
                 answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
             }
             answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-            // The request is under way until the last of its answer is written: a tap may be silent for long.
-            Ok::<_, Infallible>(answer.map(|body| {
-                body.map_frame(move |frame| {
+            // Under way until the last of its answer is written: a tap may be silent for long.
+            Ok::<_, Infallible>(answer.map(|body| match body.size_hint().exact() {
+                Some(_) => body,
+                None => Body::new(body.map_frame(move |frame| {
                     let _ = &in_flight;
                     frame
-                })
+                })),
             }))
         }
     });

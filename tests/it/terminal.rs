@@ -58,7 +58,7 @@ fn status_draws_a_pipeline_in_eighty_columns() {
         "  lag       0\n",
         "  released  delivered  sealed  read  tail\n",
         "        10         10      10    10    10\n",
-        "DataFormatConversion.ParseError",
+        "\n  rejected last\n",
         "\nclicks  ",
     ] {
         assert!(page.contains(words), "{words}\n{page}");
@@ -214,7 +214,7 @@ fn taps_show_records_at_each_stage_of_their_way() {
                     let line = tap.json();
                     assert_eq!((&line["text"], &line["payload"]["id"]), (&Value::Null, &"x".into()), "{line}");
                     assert_eq!(line["reason"], "processing-failed", "{line}");
-                    assert!(line["message"].as_str().unwrap().contains("jq"), "{line}");
+                    assert!(line["message"].as_str().is_some_and(|message| !message.is_empty()), "{line}");
                 }
                 "delivered" => {
                     let line = tap.json();
