@@ -33,7 +33,7 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
-    /// Print a schema that can be pasted into a pipeline
+    /// Schemas: of records, to be pasted into a pipeline, and of pipelines, for editors
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
     Transform(transform::Arguments),

@@ -12,6 +12,7 @@ mod de;
 mod environment;
 mod files;
 mod flaw;
+mod json_schema;
 mod plan;
 mod problem;
 mod read;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use environment::Environment;
+pub use json_schema::{pipeline_schema, schema_of, settings_schema};
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
 pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};

@@ -24,6 +24,7 @@
 
 pub mod file;
 mod format;
+mod json_schema;
 pub mod infer;
 mod origin;
 mod parse;
