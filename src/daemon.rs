@@ -7,6 +7,7 @@ mod build;
 mod lock;
 mod notify;
 mod view;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,6 +11,7 @@ use super::environment::{self, Environment};
 use super::problem::{Place, Problems};
 use super::tree::Tree;
 use super::{files, read, warn_of_literal_secrets, yaml};
+use crate::inputs::Reads;
 use crate::receive::{self, Auth, Key, check_exposure};
 use crate::secret::Secret;
 use crate::spool::OnCorruption;
@@ -184,10 +185,11 @@ pub fn settings(flags: Flags, environment: &Environment) -> Result<(Settings, Pr
     let mut tree = None;
     let mut written = WrittenSettings::default();
     if let Some(path) = &flags.config {
-        tree = files::read(path, &mut problems).and_then(|file| yaml::parse(file, &mut problems));
+        let reads = Reads::new();
+        tree = files::read(path, &reads, &mut problems).and_then(|file| yaml::parse(file, &mut problems));
         if let Some(tree) = &mut tree {
             environment::resolve(tree, environment, &mut problems);
-            let reading = read::read(tree, environment, &[], &mut problems);
+            let reading = read::read(tree, environment, &reads, &[], &mut problems);
             warn_of_literal_secrets(reading.literal_secrets, &mut warnings);
             written = reading.value.unwrap_or_default();
         }

@@ -184,6 +184,12 @@ impl Options {
         }
     }
 
+    /// Files with keys that the store reads when it is made. Those with tokens it reads whenever it needs one.
+    pub fn key_files(&self) -> impl Iterator<Item = &std::path::Path> {
+        let named = |name: &str| self.options.get(name).map(|Text(path)| std::path::Path::new(path));
+        ["service_account", "application_credentials"].into_iter().filter_map(named)
+    }
+
     /// All that can be known without asking the store or touching the disk.
     pub fn check(&self) -> Result<(), OptionsError> {
         self.place().map(|_| ())

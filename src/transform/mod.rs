@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Fault, Reason};
+use crate::inputs::Reads;
 use crate::naming::GivenKeys;
 use crate::record::Batch;
 use crate::source::gather::Gather;
@@ -122,6 +123,8 @@ pub struct Making<'a> {
     /// What paths are relative to: the folder of the pipeline file.
     pub folder: &'a Path,
     pub modules: &'a wasm::Modules,
+    /// Told of every file that is read.
+    pub reads: &'a Reads,
 }
 
 /// Which option is wrong, how, and what to do.

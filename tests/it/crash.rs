@@ -18,6 +18,7 @@ use hydrant::chunk::{Limits, Recipe};
 use hydrant::encode::lines::{LinesFormat, Options as LinesOptions};
 use hydrant::error::{Fault, Reason, RejectedBy};
 use hydrant::ground::Ground;
+use hydrant::inputs::Reads;
 use hydrant::metrics::{Metrics, Progress};
 use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, time_zone};
 use hydrant::outbox::Outbox;
@@ -92,7 +93,9 @@ fn dice() -> Arc<dyn Transform> {
         std::fs::write(folder.path().join("dice.wasm"), wat::parse_str(include_str!("wasm/dice.wat")).unwrap())
             .unwrap();
         let options: Options = serde_json::from_str("{\"wasm\":{\"module\":\"dice.wasm\"}}").unwrap();
-        options.make(&Making { pipeline: "p", folder: folder.path(), modules: &Modules::default() }).unwrap()
+        options
+            .make(&Making { pipeline: "p", folder: folder.path(), modules: &Modules::default(), reads: &Reads::new() })
+            .unwrap()
     });
     made.clone()
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::available_parallelism;
 
 use futures::poll;
+use hydrant::inputs::Reads;
 use hydrant::metrics::Metrics;
 use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
@@ -43,7 +44,12 @@ impl Folder {
 
     fn make(&self, options: Value) -> Result<Arc<dyn Transform>, Wrong> {
         let options: Options = serde_json::from_value(json!({ "wasm": options })).unwrap();
-        options.make(&Making { pipeline: "p", folder: self.folder.path(), modules: &self.modules })
+        options.make(&Making {
+            pipeline: "p",
+            folder: self.folder.path(),
+            modules: &self.modules,
+            reads: &Reads::new(),
+        })
     }
 
     fn acts(&self) -> Arc<dyn Transform> {

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{MODULE_BYTES_MAX, Unfit};
@@ -26,6 +26,11 @@ impl ModuleFile {
     /// Not yet looked at.
     pub fn new(path: PathBuf) -> ModuleFile {
         ModuleFile { path, seen: Mutex::default() }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Its last name, for people.

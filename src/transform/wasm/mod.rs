@@ -111,7 +111,9 @@ impl Options {
             pipeline: making.pipeline.to_owned(),
             options: self.clone(),
         });
+        let look = making.reads.look(made_of.file.path(), MODULE_BYTES_MAX);
         let bytes = made_of.file.read().map_err(wrong_module)?;
+        look.found(&bytes);
         Ok(Arc::new(Wasm::new(made_of, &bytes)?))
     }
 
