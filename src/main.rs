@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant::cli::{Cli, Command, check, run, schema, transform};
+use hydrant::cli::{Cli, Command, check, explain, run, schema, test, transform};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Explain(arguments) => explain::explain(arguments),
+        Command::Test(arguments) => test::test(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
         Command::Transform(arguments) => transform::transform(arguments),
     };

@@ -1,9 +1,12 @@
 //! The commands, one file each.
 
 pub mod check;
+mod dry;
+pub mod explain;
 pub mod log;
 pub mod run;
 pub mod schema;
+pub mod test;
 pub mod transform;
 
 use std::fmt;
@@ -33,6 +36,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Show what a pipeline will do: its way, what is default, and what becomes of sample records
+    Explain(explain::Arguments),
+    /// Run the cases beside pipelines: records in, rows and rejects out
+    Test(test::Arguments),
     /// Schemas: of records, to be pasted into a pipeline, and of pipelines, for editors
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly

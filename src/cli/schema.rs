@@ -63,7 +63,7 @@ pub fn schema(arguments: Arguments) -> Exit {
         Command::JsonSchema { settings, tests } => {
             let schema = match (settings, tests) {
                 (true, _) => config::settings_schema(),
-                (_, true) => json!({}),
+                (_, true) => super::test::cases_schema(),
                 _ => config::pipeline_schema(),
             };
             say(format_args!("{schema:#}"));

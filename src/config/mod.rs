@@ -35,7 +35,7 @@ pub use json_schema::{pipeline_schema, schema_of, settings_schema};
 pub use loader::{Loader, Revision};
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
-pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
+pub use settings::{Credential, Flags, Log, LogFormat, MEMORY_DEFAULT, Settings, settings};
 pub use streams::{OnStream, agree_on_streams};
 
 pub use crate::inputs::Inputs;
