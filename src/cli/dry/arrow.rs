@@ -24,15 +24,17 @@ pub fn rows(object: Bytes) -> io::Result<Vec<Value>> {
     Ok(rows)
 }
 
-/// The columns of a Parquet object as its readers see them: name, type, and whether there may be nulls.
-pub fn columns(object: Bytes) -> io::Result<Vec<(String, String, bool)>> {
+/// The columns of a Parquet object as its readers see them: names and types.
+pub fn columns(object: Bytes) -> io::Result<Vec<(String, String)>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(object).map_err(io::Error::other)?;
     let columns = builder.parquet_schema().root_schema().get_fields().iter().map(|field| {
         let mut text = Vec::new();
         parquet::schema::printer::print_schema(&mut text, field);
         let text = String::from_utf8_lossy(&text).replace('\n', " ");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        (field.name().to_owned(), text.trim_end_matches(';').to_owned(), field.is_optional())
+        // The name stands before it already.
+        let text = text.trim_end_matches(';').replacen(&format!(" {}", field.name()), "", 1);
+        (field.name().to_owned(), text)
     });
     Ok(columns.collect())
 }

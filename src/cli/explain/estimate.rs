@@ -77,7 +77,8 @@ pub struct Most {
 }
 
 impl Estimate {
-    pub fn of(spec: &PipelineSpec, sample: &Sample, rate: Option<Rate>) -> Estimate {
+    /// What `sample` says of an hour in which `rate` comes; an object without records has `empty_bytes`.
+    pub fn of(spec: &PipelineSpec, sample: &Sample, rate: Option<Rate>, empty_bytes: u64) -> Estimate {
         let record_bytes = sample.bytes as f64 / sample.records.max(1) as f64;
         let mut assumed = Vec::new();
         let per_second = match rate {
@@ -95,13 +96,17 @@ impl Estimate {
         let mut smallest = f64::INFINITY;
         let few_rows = sample.prefixes.iter().all(|prefix| prefix.records < ROWS_TELLING);
         if few_rows && !sample.prefixes.is_empty() {
-            assumed.push("as many bytes for each record as in the small objects of the sample: large ones need fewer".into());
+            assumed.push("as many bytes for each record as in the small objects of the sample, and not more than it came with".into());
         }
         for prefix in &sample.prefixes {
             // In one interval.
             let records = per_second * seconds * prefix.records as f64 / sample.records.max(1) as f64;
-            let bytes = records * prefix.bytes as f64 / prefix.records.max(1) as f64;
-            let made = (1.0 - (-records).exp()).max((bytes / size).ceil().min(bytes / size + 1.0) * f64::from(bytes > size));
+            let net = prefix.bytes.saturating_sub(empty_bytes) as f64 / prefix.records.max(1) as f64;
+            let bytes = records * if few_rows { net.min(record_bytes) } else { net };
+            // A full object is followed by the next one.
+            let full = if bytes > size { (bytes / size).ceil() } else { 0.0 };
+            let made = (1.0 - (-records).exp()).max(full);
+            let bytes = bytes + made * empty_bytes as f64;
             let of_one = if made > 0.0 { bytes / made } else { 0.0 };
             smallest = smallest.min(of_one);
             objects += made;
@@ -184,17 +189,34 @@ pub fn warnings(spec: &PipelineSpec, sample: Option<&Sample>, estimate: Option<&
             Size::from_bytes(spec.limits.size_bytes)
         ));
     }
-    if estimate.objects_per_hour > OBJECTS_MANY {
+    if estimate.objects_per_hour > OBJECTS_MANY && estimate.object_bytes < (8 * GLAD_BYTES) as f64 {
         warnings.push(format!(
-            "{:.0} objects in an hour: listing and opening them costs readers more than their bytes",
-            estimate.objects_per_hour
+            "{} objects in an hour: listing and opening them costs readers more than their bytes",
+            super::shown::number(estimate.objects_per_hour)
         ));
     }
-    let by_hour = sample.prefixes.iter().map(|prefix| prefix.prefix.matches('/').count()).max().unwrap_or(0) >= 3
-        && spec.limits.aligned.is_none()
-        && spec.limits.interval.as_secs() >= 3600;
-    if by_hour {
-        warnings.push("an interval of an hour that begins anywhere fills folders of two hours\nhint: write `1h aligned`".into());
-    }
+    warnings.extend(of_times(spec));
     warnings
+}
+
+/// What the times in the prefix do to objects.
+fn of_times(spec: &PipelineSpec) -> Option<String> {
+    let prefix = spec.sink.prefix.as_deref().unwrap_or_default();
+    let has = |signs: [&str; 2]| signs.iter().any(|sign| prefix.contains(sign));
+    if has(["%M", ":mm"]) || prefix.contains("/mm") {
+        return Some("the prefix tells minutes: each minute has objects of its own\nhint: end it at the hour or the day".into());
+    }
+    if !has(["%H", "HH"]) {
+        return None;
+    }
+    match &spec.limits.aligned {
+        None if spec.limits.interval.as_secs() >= 1800 => {
+            Some("the prefix tells hours, and a chunk may hold parts of two of them\nhint: write `1h aligned` or shorter".into())
+        }
+        None => None,
+        Some(_) if spec.limits.interval.as_secs() > 3600 => {
+            Some("the prefix tells hours, and the interval is longer than one".into())
+        }
+        Some(_) => None,
+    }
 }

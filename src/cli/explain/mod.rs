@@ -185,8 +185,9 @@ impl Explained {
         };
         let sample = taken.as_ref().zip(dry.as_ref()).map(|(taken, dry)| Sample::of(taken, dry));
         let (columns, schema) = columns(&spec, dry.as_ref(), versions.as_deref()).map_err(failed)?;
+        let empty_bytes = dry::empty_object(&spec).map_err(failed)?.len() as u64;
         let rate = arguments.rate.or_else(|| measured(&spec, taken.as_ref()));
-        let estimate = sample.as_ref().map(|sample| Estimate::of(&spec, sample, rate));
+        let estimate = sample.as_ref().map(|sample| Estimate::of(&spec, sample, rate, empty_bytes));
         let mut warnings: Vec<String> = Vec::new();
         if !of_file.is_empty() {
             warnings.push(of_file.to_string());
@@ -197,7 +198,7 @@ impl Explained {
             name: spec.name.clone(),
             file: spec.file.clone(),
             way: way(&spec),
-            keys: resolved::keys(&config::pipeline_schema(), &written),
+            keys: keys(&spec, &written),
             ends: ends(&spec),
             sample,
             columns,
@@ -207,6 +208,14 @@ impl Explained {
             warnings,
         })
     }
+}
+
+/// The keys; those of a spool only where there is one.
+fn keys(spec: &PipelineSpec, written: &Value) -> Vec<Key> {
+    let mut keys = resolved::keys(&config::pipeline_schema(), written);
+    let has_spool = matches!(spec.source, SourceSpec::Stream(_));
+    keys.retain(|key| has_spool || !key.key.starts_with("spool."));
+    keys
 }
 
 fn way(spec: &PipelineSpec) -> Vec<String> {
@@ -352,7 +361,7 @@ fn columns(
     };
     if spec.drawn.format == "parquet" && !object.is_empty() {
         let columns = dry::columns(object).map_err(of_io)?;
-        return Ok((columns.into_iter().map(|(name, parquet, _)| Column { name, parquet }).collect(), schema));
+        return Ok((columns.into_iter().map(|(name, parquet)| Column { name, parquet }).collect(), schema));
     }
     let learned = now.and_then(|(_, text)| serde_json::from_str::<dry::Version>(text).ok());
     let columns = learned.iter().flat_map(|version| version.columns.columns());

@@ -18,7 +18,7 @@ pub fn bytes(bytes: f64) -> String {
 }
 
 /// A number with its thousands apart; of small ones a digit behind the point.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value < 10.0 && value.fract() > 0.05 {
         return format!("{value:.1}");
     }
