@@ -19,10 +19,12 @@ const SINKS_AT_ONCE: usize = 8;
 
 /// Arguments of `hydrant check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again. Secrets \
+#[command(
+    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again. Secrets \
                         are looked up and never printed.\n\n\
                         Examples:\n  hydrant check pipelines/clickstream.yaml more-pipelines/\n  \
-                        hydrant check --connect --config /etc/hydrant/hydrant.yaml /etc/hydrant/pipelines")]
+                        hydrant check --connect --config /etc/hydrant/hydrant.yaml /etc/hydrant/pipelines"
+)]
 pub struct Arguments {
     /// Pipeline files, and folders of them (`*.yaml`, `*.yml`)
     #[arg(required = true, value_name = "PATH")]

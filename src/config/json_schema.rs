@@ -65,7 +65,8 @@ fn tidy(value: &mut Value) {
 
 /// Paragraphs as lines, and names of code without links.
 fn in_lines(text: &str) -> String {
-    let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split('\n').map(str::trim).collect::<Vec<_>>().join(" "));
+    let paragraphs =
+        text.split("\n\n").map(|paragraph| paragraph.split('\n').map(str::trim).collect::<Vec<_>>().join(" "));
     let text = paragraphs.collect::<Vec<_>>().join("\n\n");
     text.replace("[`", "`").replace("`]", "`")
 }

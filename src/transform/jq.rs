@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-use super::jaq::{self, BATCH_BYTES_MAX, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map, text_or_map_schema};
+use super::jaq::{
+    self, BATCH_BYTES_MAX, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map, text_or_map_schema,
+};
 use super::{Answers, Transform, Transformed, Wrong};
 use crate::error::Fault;
 use crate::record::Batch;

@@ -29,34 +29,61 @@ const RIGHTS: [(&str, &str); 37] = [
     ("firehose: { stream: clickstream }", "stdin: {}"),
     ("firehose: { stream: clickstream }", "http: { stream: 2026 }"),
     ("firehose: { stream: clickstream }", "file: { path: \"/var/log/*.log\" }"),
-    ("firehose: { stream: clickstream }", "file:\n    path: [a, b]\n    exclude: [c]\n    start: end\n    follow: ${YES}\n    line_bytes_max: 2 MiB"),
+    (
+        "firehose: { stream: clickstream }",
+        "file:\n    path: [a, b]\n    exclude: [c]\n    start: end\n    follow: ${YES}\n    line_bytes_max: 2 MiB",
+    ),
     ("transforms: []", "transforms: [{ filter: .a }, { filter: { expression: .a, time_max: 2s } }]"),
     ("transforms: []", "transforms: [{ jq: .a }, { jq: { program: \".a\", output_max: 1 MiB } }]"),
     ("transforms: []", "transforms: [{ metadata_extraction: { query: \"{a: .a}\", parsing_engine: JQ-1.6 } }]"),
-    ("transforms: []", "transforms: [{ lambda: { function: redact, region: eu-central-1, on_unreachable: reject, buffer: { size: 1 MiB, interval: 0s } } }]"),
-    ("transforms: []", "transforms: [{ lambda: { function: redact, region: eu-central-1, access_key_id: a, secret_access_key: \"env:SECRET\", retries: 0 } }]"),
+    (
+        "transforms: []",
+        "transforms: [{ lambda: { function: redact, region: eu-central-1, on_unreachable: reject, buffer: { size: 1 MiB, interval: 0s } } }]",
+    ),
+    (
+        "transforms: []",
+        "transforms: [{ lambda: { function: redact, region: eu-central-1, access_key_id: a, secret_access_key: \"env:SECRET\", retries: 0 } }]",
+    ),
     ("transforms: []", "transforms:"),
     ("lines: {}", "lines:"),
     ("lines: {}", "lines: { compression: gzip, delimiter: none, extension: .log.gz }"),
     ("lines: {}", "lines: { compression: { zstd: 9 }, delimiter: { text: \"||\" } }"),
     ("lines: {}", "lines: { compression: \"${GZIP}\" }"),
     ("lines: {}", "json_array: { compression: hadoop_snappy }"),
-    ("lines: {}", "csv: { schema: { id: int64, name: string not null }, header: false, delimiter: \";\", line_end: crlf }"),
+    (
+        "lines: {}",
+        "csv: { schema: { id: int64, name: string not null }, header: false, delimiter: \";\", line_end: crlf }",
+    ),
     ("lines: {}", "avro: { schema: { id: int }, compression: { deflate: 9 } }"),
     ("lines: {}", "parquet: { schema: infer }"),
     ("lines: {}", "parquet: { schema: { infer: { sample_records: 10 } } }"),
     ("lines: {}", "parquet: { schema: { file: string, infer: long } }"),
     ("lines: {}", "parquet: { schema: { at: { type: timestamp(ms), key: \"@t\", format: epoch_s } } }"),
     ("lines: {}", "parquet: { schema: { at: { type: timestamp(ms), format: [rfc3339, \"%d/%b/%Y\"] } } }"),
-    ("lines: {}", "parquet: { schema: { a: \"struct<x: int, y: list<string>>\", b: \"map<string,json>\", c: \"decimal(12, 2) not null\" } }"),
-    ("lines: {}", "parquet: { schema: { a: int }, row_group: { rows_max: 5, bytes_max: 64 MiB }, writer_version: 1, sort_by: [a, { column: a, descending: true }] }"),
-    ("lines: {}", "parquet: { schema: { a: string }, page_bytes: 1048576, encodings: plain_dictionary, bloom_filters: [a], on_unknown: drop }"),
+    (
+        "lines: {}",
+        "parquet: { schema: { a: \"struct<x: int, y: list<string>>\", b: \"map<string,json>\", c: \"decimal(12, 2) not null\" } }",
+    ),
+    (
+        "lines: {}",
+        "parquet: { schema: { a: int }, row_group: { rows_max: 5, bytes_max: 64 MiB }, writer_version: 1, sort_by: [a, { column: a, descending: true }] }",
+    ),
+    (
+        "lines: {}",
+        "parquet: { schema: { a: string }, page_bytes: 1048576, encodings: plain_dictionary, bloom_filters: [a], on_unknown: drop }",
+    ),
     ("size: 128 MiB", "size: 1048576"),
     ("buffer: { size: 128 MiB, interval: 60s }", "buffer:\n  size: ${SIZE}"),
     ("interval: 60s", "interval: 1h aligned"),
     ("interval: 60s", "interval: 1m 30s"),
-    ("url: ./data/lake", "url: s3://lake/x, options: { allow_http: true, region: eu-central-1, secret_access_key: \"env:SECRET\" }"),
-    ("url: ./data/lake", "url: ./x, partition_keys: { id: .a.b }, prefix: \"!{partitionKeyFromQuery:id}/\", time_zone: Europe/Berlin"),
+    (
+        "url: ./data/lake",
+        "url: s3://lake/x, options: { allow_http: true, region: eu-central-1, secret_access_key: \"env:SECRET\" }",
+    ),
+    (
+        "url: ./data/lake",
+        "url: ./x, partition_keys: { id: .a.b }, prefix: \"!{partitionKeyFromQuery:id}/\", time_zone: Europe/Berlin",
+    ),
     ("url: ./data/lake", "url: ./x, partition_keys: \"{id: .a.b}\", multipart_above: 8 MiB, part_size: 5 MiB"),
     ("transforms: []", "spool: { size: 1 GiB, once_window: 0s }\nerrors: { prefix: \"e/{reason}/\" }"),
 ];
@@ -124,7 +151,8 @@ fn root() -> PathBuf {
 }
 
 fn files(folder: &str, end: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.to_string_lossy().ends_with(end));
     files.sort();
     assert!(!files.is_empty(), "{folder} holds no *{end}");
@@ -133,8 +161,7 @@ fn files(folder: &str, end: &str) -> Vec<PathBuf> {
 
 #[test]
 fn the_schemas_in_docs_are_those_that_the_command_prints() {
-    for (name, schema) in
-        [("pipeline", pipeline_schema()), ("settings", settings_schema()), ("cases", cases_schema())]
+    for (name, schema) in [("pipeline", pipeline_schema()), ("settings", settings_schema()), ("cases", cases_schema())]
     {
         crate::support::kept::is_kept(&format!("docs/{name}.schema.json"), &format!("{schema:#}\n"));
     }

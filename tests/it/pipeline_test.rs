@@ -130,7 +130,10 @@ fn a_record_that_is_set_aside_unexpectedly_fails_a_case() {
 fn records_may_lie_in_a_file() {
     let home = home("{ lines: {} }");
     home.write("records.ndjson", "{\"user\":\"a\"}\n{\"user\":\"b\",\"level\":\"debug\"}\n");
-    home.write("clicks.test.yaml", "cases:\n  - name: of a file\n    input: { file: records.ndjson }\n    dropped: 1\n");
+    home.write(
+        "clicks.test.yaml",
+        "cases:\n  - name: of a file\n    input: { file: records.ndjson }\n    dropped: 1\n",
+    );
     assert_eq!(home.run("test .").code, 0);
 }
 
@@ -168,7 +171,10 @@ fn the_cases_of_the_pipelines_that_lie_here_pass() {
 fn check_asks_the_sinks_if_told_to() {
     let home = home("{ lines: {} }");
     let ended = home.run("check --connect clicks.yaml");
-    assert_eq!((ended.code, ended.stdout.as_str()), (0, "clicks: firehose clicks -> filter -> jq -> lines -> ./lake: the sink takes objects\n"));
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (0, "clicks: firehose clicks -> filter -> jq -> lines -> ./lake: the sink takes objects\n")
+    );
     assert!(home.files("lake").is_empty(), "the probe is still there");
     home.write("lake-file", "");
     home.write("clicks.yaml", PIPELINE.replace("FORMAT", "{ lines: {} }").replace("./lake", "./lake-file"));

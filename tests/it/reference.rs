@@ -74,7 +74,10 @@ fn reference() -> String {
     }
     text.push_str(THE_PREFIX);
     let settings = settings_schema();
-    let _ = writeln!(text, "\n## hydrant.yaml\n\nSettings of the process: `hydrant run --config hydrant.yaml pipelines/`. Flags win.");
+    let _ = writeln!(
+        text,
+        "\n## hydrant.yaml\n\nSettings of the process: `hydrant run --config hydrant.yaml pipelines/`. Flags win."
+    );
     keys(&mut text, "", &settings);
     text
 }
@@ -143,7 +146,11 @@ fn table(text: &mut String, above: &str, schema: &Value) {
 }
 
 fn code(text: &str) -> String {
-    if text.is_empty() { "an empty text".to_owned() } else { format!("`{}`", text.replace('|', "\\|").replace('\t', "\\t")) }
+    if text.is_empty() {
+        "an empty text".to_owned()
+    } else {
+        format!("`{}`", text.replace('|', "\\|").replace('\t', "\\t"))
+    }
 }
 
 fn is_required(schema: &Value, key: &str) -> bool {
@@ -197,7 +204,9 @@ fn kind(schema: &Value) -> String {
     if let Some(word) = schema["const"].as_str() {
         return format!("`{word}`");
     }
-    let is = |name: &str| schema["type"] == name || schema["type"].as_array().is_some_and(|names| names.iter().any(|it| it == name));
+    let is = |name: &str| {
+        schema["type"] == name || schema["type"].as_array().is_some_and(|names| names.iter().any(|it| it == name))
+    };
     match () {
         () if is("integer") => "number".into(),
         () if is("object") => "map".into(),

@@ -59,12 +59,20 @@ fn cell(array: &ArrayRef, row: usize) -> Value {
         DataType::LargeUtf8 => json!(array.as_string::<i64>().value(row)),
         DataType::Binary => base64(array.as_binary::<i32>().value(row)),
         DataType::LargeBinary => base64(array.as_binary::<i64>().value(row)),
-        DataType::Decimal128(_, scale) => decimal(&array.as_primitive::<Decimal128Type>().value(row).to_string(), *scale),
-        DataType::Decimal256(_, scale) => decimal(&array.as_primitive::<Decimal256Type>().value(row).to_string(), *scale),
+        DataType::Decimal128(_, scale) => {
+            decimal(&array.as_primitive::<Decimal128Type>().value(row).to_string(), *scale)
+        }
+        DataType::Decimal256(_, scale) => {
+            decimal(&array.as_primitive::<Decimal256Type>().value(row).to_string(), *scale)
+        }
         DataType::Date32 => date(array.as_primitive::<Date32Type>().value(row)),
-        DataType::Time32(TimeUnit::Second) => time(i64::from(array.as_primitive::<Time32SecondType>().value(row)) * 1_000_000_000),
+        DataType::Time32(TimeUnit::Second) => {
+            time(i64::from(array.as_primitive::<Time32SecondType>().value(row)) * 1_000_000_000)
+        }
         DataType::Time32(_) => time(i64::from(array.as_primitive::<Time32MillisecondType>().value(row)) * 1_000_000),
-        DataType::Time64(TimeUnit::Microsecond) => time(array.as_primitive::<Time64MicrosecondType>().value(row) * 1_000),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            time(array.as_primitive::<Time64MicrosecondType>().value(row) * 1_000)
+        }
         DataType::Time64(_) => time(array.as_primitive::<Time64NanosecondType>().value(row)),
         DataType::Timestamp(unit, zone) => {
             let (value, per_second) = match unit {

@@ -189,8 +189,8 @@ impl Run {
         }
         let outbox = Outbox::open(&ground, &folder.0.join("outbox"))?;
         let format = spec.format.clone().open(&ground.disk, &versions, &spec.name)?;
-        let error_prefix = ErrorPrefix::parse(ERRORS, &TimeZone::UTC)
-            .map_err(|error| Fault::new(Blame::Bug, error.message))?;
+        let error_prefix =
+            ErrorPrefix::parse(ERRORS, &TimeZone::UTC).map_err(|error| Fault::new(Blame::Bug, error.message))?;
         let recipe = Recipe {
             pipeline: spec.name.clone(),
             format: format.clone(),
@@ -224,18 +224,29 @@ impl Run {
             let from = (&shard, &Position::from(at));
             Chunk::open(&self.recipe, &self.outbox, &self.ground, &budget, &metrics, from)
         };
-        let mut chunk = open(at)?;
+        let mut chunk = None;
         let mut rejected: Vec<Rejected> = transformed.rejected;
         for batch in transformed.batch.pieces(usize::MAX, PIECE_BYTES) {
-            at += batch.len() as u64;
+            if batch.is_empty() && rejected.is_empty() {
+                continue;
+            }
+            let mut filling = match chunk.take() {
+                Some(chunk) => chunk,
+                None => open(at)?,
+            };
+            // Where nothing comes out, what is set aside still moves the position.
+            at += batch.len().max(1) as u64;
             let piece = Transformed { batch, rejected: std::mem::take(&mut rejected), ..Transformed::default() };
-            chunk.push(piece, at.into())?;
-            if chunk.due().is_some_and(|cut| cut != Cut::Interval) {
-                self.keep(chunk.finish()?.seal()?, dry)?;
-                chunk = open(at)?;
+            filling.push(piece, at.into())?;
+            match filling.due().is_some_and(|cut| cut != Cut::Interval) {
+                true => self.keep(filling.finish()?.seal()?, dry)?,
+                false => chunk = Some(filling),
             }
         }
-        self.keep(chunk.finish()?.seal()?, dry)
+        match chunk {
+            Some(last) => self.keep(last.finish()?.seal()?, dry),
+            None => Ok(()),
+        }
     }
 
     /// Takes the objects of a chunk over.

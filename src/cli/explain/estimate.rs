@@ -96,7 +96,10 @@ impl Estimate {
         let mut smallest = f64::INFINITY;
         let few_rows = sample.prefixes.iter().all(|prefix| prefix.records < ROWS_TELLING);
         if few_rows && !sample.prefixes.is_empty() {
-            assumed.push("as many bytes for each record as in the small objects of the sample, and not more than it came with".into());
+            assumed.push(
+                "as many bytes for each record as in the small objects of the sample, and not more than it came with"
+                    .into(),
+            );
         }
         for prefix in &sample.prefixes {
             // In one interval.
@@ -176,7 +179,9 @@ pub fn warnings(spec: &PipelineSpec, sample: Option<&Sample>, estimate: Option<&
     let Some(estimate) = estimate else { return warnings };
     if estimate.object_bytes < GLAD_BYTES as f64 && estimate.objects_per_hour > OBJECTS_MANY / 20.0 {
         let wanted = match estimate.object_bytes > 0.0 {
-            true => (spec.limits.interval.as_secs_f64() * GLAD_BYTES as f64 / estimate.object_bytes / 60.0).ceil().max(1.0),
+            true => {
+                (spec.limits.interval.as_secs_f64() * GLAD_BYTES as f64 / estimate.object_bytes / 60.0).ceil().max(1.0)
+            }
             false => 15.0,
         };
         let hint = match wanted <= 60.0 {
@@ -204,15 +209,18 @@ fn of_times(spec: &PipelineSpec) -> Option<String> {
     let prefix = spec.sink.prefix.as_deref().unwrap_or_default();
     let has = |signs: [&str; 2]| signs.iter().any(|sign| prefix.contains(sign));
     if has(["%M", ":mm"]) || prefix.contains("/mm") {
-        return Some("the prefix tells minutes: each minute has objects of its own\nhint: end it at the hour or the day".into());
+        return Some(
+            "the prefix tells minutes: each minute has objects of its own\nhint: end it at the hour or the day".into(),
+        );
     }
     if !has(["%H", "HH"]) {
         return None;
     }
     match &spec.limits.aligned {
-        None if spec.limits.interval.as_secs() >= 1800 => {
-            Some("the prefix tells hours, and a chunk may hold parts of two of them\nhint: write `1h aligned` or shorter".into())
-        }
+        None if spec.limits.interval.as_secs() >= 1800 => Some(
+            "the prefix tells hours, and a chunk may hold parts of two of them\nhint: write `1h aligned` or shorter"
+                .into(),
+        ),
         None => None,
         Some(_) if spec.limits.interval.as_secs() > 3600 => {
             Some("the prefix tells hours, and the interval is longer than one".into())

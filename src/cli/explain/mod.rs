@@ -229,7 +229,8 @@ fn way(spec: &PipelineSpec) -> Vec<String> {
 /// What ends an object, in words.
 fn ends(spec: &PipelineSpec) -> Vec<String> {
     let size = crate::units::Size::from_bytes(spec.limits.size_bytes);
-    let interval = crate::units::Interval::from_millis(u64::try_from(spec.limits.interval.as_millis()).unwrap_or(u64::MAX));
+    let interval =
+        crate::units::Interval::from_millis(u64::try_from(spec.limits.interval.as_millis()).unwrap_or(u64::MAX));
     let age = match &spec.limits.aligned {
         Some(zone) => format!("at each full {interval} by the clock of {}", zone.iana_name().unwrap_or("UTC")),
         None => format!("{interval} after the first record of its chunk"),
@@ -267,7 +268,9 @@ impl Taken {
         let mut bytes = Vec::new();
         match is_stdin {
             true => io::stdin().lock().take(SAMPLE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?,
-            false => File::open(path).and_then(|file| file.take(SAMPLE_BYTES_MAX).read_to_end(&mut bytes)).map_err(failed)?,
+            false => {
+                File::open(path).and_then(|file| file.take(SAMPLE_BYTES_MAX).read_to_end(&mut bytes)).map_err(failed)?
+            }
         };
         let took = if is_stdin { began.elapsed() } else { Duration::ZERO };
         // A line that the limit cuts in the middle is not looked at.
@@ -351,7 +354,9 @@ fn columns(
     let schema = match (infers, now, known.last()) {
         (false, ..) => None,
         (true, None, _) => Some("learned from the first records, then locked: give a --sample to see it".to_owned()),
-        (true, Some((now, _)), None) => Some(format!("learned from the sample: {now} would be locked in the state folder")),
+        (true, Some((now, _)), None) => {
+            Some(format!("learned from the sample: {now} would be locked in the state folder"))
+        }
         (true, Some((now, _)), Some((old, _))) if now == old => Some(format!("{now} of the state folder")),
         (true, Some((now, _)), Some((old, _))) => Some(format!("{old} of the state folder would grow to {now}")),
     };

@@ -23,7 +23,8 @@ pub fn number(value: f64) -> String {
         return format!("{value:.1}");
     }
     let digits = format!("{value:.0}");
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
@@ -75,7 +76,10 @@ impl Explained {
 
     fn hour(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(estimate) = &self.estimate else {
-            return writeln!(f, "\nWith --sample RECORDS this also shows object names, rejects, and what an hour brings.");
+            return writeln!(
+                f,
+                "\nWith --sample RECORDS this also shows object names, rejects, and what an hour brings."
+            );
         };
         writeln!(f, "\nIn an hour, about")?;
         let mut line = |what: &str, value: String| writeln!(f, "  {what:20}  {value}");
@@ -103,7 +107,13 @@ impl fmt::Display for Sample {
         writeln!(f, "\nObjects of the sample")?;
         let shown = self.prefixes.iter().take(PREFIXES_SHOWN_MAX);
         for prefix in shown {
-            writeln!(f, "  {:>8} records  {:>9}  {}", number(prefix.records as f64), bytes(prefix.bytes as f64), prefix.object)?;
+            writeln!(
+                f,
+                "  {:>8} records  {:>9}  {}",
+                number(prefix.records as f64),
+                bytes(prefix.bytes as f64),
+                prefix.object
+            )?;
         }
         if self.prefixes.len() > PREFIXES_SHOWN_MAX {
             writeln!(f, "  .. and {} more prefixes", self.prefixes.len() - PREFIXES_SHOWN_MAX)?;

@@ -36,9 +36,7 @@ fn output(expected: &Output, dry: &Dry, spec: &PipelineSpec) -> Result<Option<St
         became.entry(&object.prefix).or_default().extend(rows);
     }
     let (expected, became) = match expected {
-        Output::Rows(rows) => {
-            (numbered(rows.iter()), numbered(became.values().flatten()))
-        }
+        Output::Rows(rows) => (numbered(rows.iter()), numbered(became.values().flatten())),
         Output::ByPrefix(prefixes) => {
             let lines = |prefixes: BTreeMap<&str, Vec<&Value>>, all: &[&str]| {
                 let mut text = String::new();
@@ -107,7 +105,8 @@ fn fits(expected: &Expected, reject: &Reject) -> bool {
 }
 
 fn same_record(expected: &Value, record: &[u8]) -> bool {
-    payload(expected).as_bytes() == record || serde_json::from_slice::<Value>(record).is_ok_and(|value| value == *expected)
+    payload(expected).as_bytes() == record
+        || serde_json::from_slice::<Value>(record).is_ok_and(|value| value == *expected)
 }
 
 fn shown(reject: &Reject) -> String {

@@ -133,7 +133,9 @@ fn pipeline_of(cases: &Path) -> Option<(String, PathBuf)> {
 
 /// The line of case `number`, counted from 1: cases are known by their `name`.
 fn line_of(text: &str, number: usize) -> usize {
-    let named = |line: &str| line.trim_start().trim_start_matches("- ").trim_start_matches('{').trim_start().starts_with("name:");
+    let named = |line: &str| {
+        line.trim_start().trim_start_matches("- ").trim_start_matches('{').trim_start().starts_with("name:")
+    };
     text.lines().enumerate().filter(|(_, line)| named(line)).nth(number).map_or(1, |(at, _)| at + 1)
 }
 

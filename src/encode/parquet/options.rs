@@ -7,8 +7,8 @@ use anyhow::ensure;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterVersion;
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Serialize};
 
 use crate::encode::compress::{self, Written};
 use crate::encode::json::OnUnknown;
@@ -212,7 +212,8 @@ impl<'de> Visitor<'de> for SortByVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortBy, A::Error> {
-        let WrittenSort { column, descending, nulls_first } = WrittenSort::deserialize(MapAccessDeserializer::new(map))?;
+        let WrittenSort { column, descending, nulls_first } =
+            WrittenSort::deserialize(MapAccessDeserializer::new(map))?;
         Ok(SortBy { column, descending, nulls_first })
     }
 }

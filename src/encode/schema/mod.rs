@@ -24,8 +24,8 @@
 
 pub mod file;
 mod format;
-mod json_schema;
 pub mod infer;
+mod json_schema;
 mod origin;
 mod parse;
 

@@ -66,16 +66,8 @@ pub fn pattern() -> String {
 }
 
 /// Types as people write them, for editors.
-pub const EXAMPLES: [&str; 8] = [
-    "string",
-    "int64",
-    "float64",
-    "bool",
-    "timestamp(ms)",
-    "date",
-    "decimal(12,2)",
-    "list<string>",
-];
+pub const EXAMPLES: [&str; 8] =
+    ["string", "int64", "float64", "bool", "timestamp(ms)", "date", "decimal(12,2)", "list<string>"];
 
 /// Why a text is not a type, and where: `unknown type decimel at offset 0 of "decimel(12,2)"`, and on a second line after
 /// `hint: ` what to write.
