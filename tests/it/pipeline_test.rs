@@ -142,7 +142,7 @@ fn wrong_files_are_wrong_configuration() {
     let home = home("{ lines: {} }");
     for (cases, said) in [
         ("cases: []\n", "clicks.test.yaml: `cases` is an empty list"),
-        ("cases:\n  - { name: x, input: [], outputs: [] }\n", "clicks.test.yaml:2:28: unknown key `outputs`"),
+        ("cases:\n  - { name: x, input: [], outputs: [] }\n", "clicks.test.yaml:2:27: unknown key `outputs`"),
         ("cases:\n  - { input: [] }\n", "clicks.test.yaml:2:5: missing key `name`"),
     ] {
         home.write("clicks.test.yaml", cases);
