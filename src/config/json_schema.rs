@@ -132,12 +132,14 @@ fn choices(schema: &mut Map<String, Value>) {
         return;
     }
     schema.remove("oneOf");
+    // Not `maxProperties`: where one key is allowed, yaml-language-server takes the one being typed for it, and is silent.
+    let exactly_one: Vec<Value> = properties.keys().map(|word| json!({ "required": [word] })).collect();
     let map = json!({
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
         "minProperties": 1,
-        "maxProperties": 1,
+        "oneOf": exactly_one,
         "x-type": "choice"
     });
     match (words.is_empty(), map) {
