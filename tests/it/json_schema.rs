@@ -177,7 +177,7 @@ fn every_pipeline_that_lies_here_validates() {
 }
 
 #[test]
-fn every_example_of_the_documentation_that_loads_validates() {
+fn every_pipeline_in_the_documentation_validates() {
     let asked = Asked::of(pipeline_schema());
     let mut seen = 0;
     for path in files("docs", ".md").into_iter().chain([root().join("README.md")]) {
@@ -185,13 +185,15 @@ fn every_example_of_the_documentation_that_loads_validates() {
         // Blocks of code, and files within them as shells write them.
         let blocks = text.split("```").skip(1).step_by(2).flat_map(|block| block.split("EOF"));
         for block in blocks.filter_map(|block| block.find("source:").map(|at| &block[at..])) {
-            if load_text("x", "x.yaml", block, &environment()).is_ok() {
+            // Modules and files that it speaks of are not here.
+            let is_pipeline = |value: Value| ["source", "format", "sink"].iter().all(|key| value.get(key).is_some());
+            if serde_saphyr::from_str::<Value>(block).is_ok_and(is_pipeline) {
                 seen += 1;
                 assert_eq!(asked.wrong(block), None, "{}: {block}", path.display());
             }
         }
     }
-    assert!(seen > 0, "no example loads");
+    assert!(seen > 0, "no example is a pipeline");
 }
 
 #[test]
