@@ -3,6 +3,8 @@
 pub mod check;
 pub mod client;
 pub mod completion;
+mod dry;
+pub mod explain;
 pub mod log;
 pub mod paint;
 pub mod progress;
@@ -11,6 +13,7 @@ pub mod run;
 pub mod schema;
 pub mod status;
 pub mod tap;
+pub mod test;
 pub mod transform;
 
 use std::fmt;
@@ -40,13 +43,17 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Show what a pipeline will do: its way, what is default, and what becomes of sample records
+    Explain(explain::Arguments),
+    /// Run the cases beside pipelines: records in, rows and rejects out
+    Test(test::Arguments),
     /// Show records of a running pipeline, at any stage of their way
     Tap(tap::Arguments),
     /// Show how a running daemon and its pipelines stand
     Status(status::Arguments),
     /// Let a running daemon look at its pipeline files now
     Reload(reload::Arguments),
-    /// Print a schema that can be pasted into a pipeline
+    /// Schemas: of records, to be pasted into a pipeline, and of pipelines, for editors
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
     Transform(transform::Arguments),

@@ -12,6 +12,7 @@ mod de;
 mod environment;
 mod files;
 mod flaw;
+mod json_schema;
 mod loader;
 mod plan;
 mod problem;
@@ -30,10 +31,11 @@ use std::sync::Arc;
 
 pub use environment::Environment;
 pub use files::Found;
+pub use json_schema::{pipeline_schema, schema_of, settings_schema};
 pub use loader::{Loader, Revision};
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
-pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, Settings, settings};
+pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, MEMORY_DEFAULT, Settings, settings};
 pub use streams::{OnStream, agree_on_streams};
 
 pub use crate::inputs::Inputs;

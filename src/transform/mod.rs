@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Fault, Reason};
@@ -96,13 +97,18 @@ impl Rejected {
 }
 
 /// The choice of a transform and its options, as written: `jq: ..` or `wasm: {..}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Options {
+    /// Keeps records for which a jq expression is true, as they are; drops the others.
     Filter(filter::Options),
+    /// Each record becomes the outputs of a jq program: none, one or several.
     Jq(jq::Options),
+    /// Firehose's processor of this name: a jq query gives records partition keys for the prefix.
     MetadataExtraction(metadata_extraction::Options),
+    /// A transform of your own, in WebAssembly: see [transforms](transforms.md).
     Wasm(wasm::Options),
+    /// A function that was written for Firehose, over the Lambda Invoke API.
     Lambda(Box<lambda::Options>),
 }
 

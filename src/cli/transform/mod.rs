@@ -1,7 +1,7 @@
 //! `hydrant transform`: help for those who write transforms in WebAssembly.
 
 mod build;
-mod diff;
+pub mod diff;
 mod manifest;
 mod new;
 mod show;

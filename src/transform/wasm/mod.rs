@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -64,7 +65,7 @@ const _: () = assert!(OUTPUT_MAX_MAX.bytes() as usize * 2 < COLLECTED_BYTES_MAX,
 const WAVE_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Options, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// The module's file, relative to the folder of the pipeline file.
@@ -74,12 +75,15 @@ pub struct Options {
     pub config: Option<serde_json::Value>,
     /// What the linear memories of one instance may have together.
     #[serde(default = "default_memory_max")]
+    #[schemars(extend("x-bounds" = format!("{MEMORY_MAX_MIN} to {MEMORY_MAX_MAX}")))]
     pub memory_max: Size,
     /// How long a call may take; a part of a batch has at most 500 records.
     #[serde(default = "default_time_max")]
+    #[schemars(extend("x-bounds" = format!("{TIME_MAX_MIN} to {TIME_MAX_MAX}")))]
     pub time_max: Interval,
     /// What a part of a batch may become; after so much, what is left of a batch waits until that has gone on.
     #[serde(default = "default_output_max")]
+    #[schemars(extend("x-bounds" = format!("{OUTPUT_MAX_MIN} to {OUTPUT_MAX_MAX}")))]
     pub output_max: Size,
 }
 
