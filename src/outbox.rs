@@ -52,6 +52,12 @@ impl Outbox {
         Ok(outbox)
     }
 
+    /// The outbox in `dir` for a look with [`Outbox::pending`]: nothing is made or removed. While its owner is at work, a
+    /// promise that is kept meanwhile makes that look fail: look again.
+    pub fn peek(ground: &Ground, dir: &Path) -> Outbox {
+        Outbox { ground: ground.clone(), dir: dir.into() }
+    }
+
     fn prepare(&self) -> anyhow::Result<()> {
         let disk = &*self.ground.disk;
         disk.create_dir(&self.dir)?;

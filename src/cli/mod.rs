@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod audit;
 pub mod check;
 pub mod log;
 pub mod run;
@@ -33,6 +34,8 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Prove that what lies in a store has no gap and no overlap
+    Audit(audit::Arguments),
     /// Print a schema that can be pasted into a pipeline
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
