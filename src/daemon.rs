@@ -6,6 +6,7 @@
 mod build;
 mod lock;
 mod notify;
+pub mod replay;
 mod view;
 
 use std::net::SocketAddr;

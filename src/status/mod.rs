@@ -1,6 +1,7 @@
 //! What the admin address answers: health, metrics, what the daemon tells about itself, and the few things it does on demand.
 
 pub mod reload;
+pub mod replay;
 pub mod view;
 
 use std::sync::Arc;

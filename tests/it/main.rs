@@ -1,5 +1,6 @@
 //! The stories, in one binary.
 
+mod audit;
 mod chunk;
 mod crash;
 mod daemon;
