@@ -74,6 +74,11 @@ impl Budget {
         self.0.held_bytes_max
     }
 
+    /// How many bytes may be in memory, in all.
+    pub fn bytes(&self) -> usize {
+        2 * self.0.steps * STEP_BYTES + self.0.held_bytes_max
+    }
+
     /// How many bytes are in memory now.
     pub fn in_use(&self) -> InUse {
         let taken = |room: &Semaphore| (self.0.steps - room.available_permits().min(self.0.steps)) * STEP_BYTES;

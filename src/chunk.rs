@@ -86,6 +86,10 @@ pub struct Chunk {
     draft: Draft,
     end: Position,
     deadline: Instant,
+    /// When the oldest of its records arrived, as far as they have not been dropped.
+    oldest_ms: i64,
+    /// Encoded bytes, about, of the largest object that waits.
+    parked_bytes: u64,
     held: Held,
     arena_bytes_max: usize,
     partitions: HashMap<Arc<str>, usize>,
@@ -129,6 +133,8 @@ impl Chunk {
             draft,
             end: start.clone(),
             deadline: Instant::now() + recipe.limits.open_for(ground.clock.now_ms()),
+            oldest_ms: ground.clock.now_ms(),
+            parked_bytes: 0,
             held: budget.hold(),
             arena_bytes_max: budget.encoder_bytes() / 2,
             partitions: HashMap::new(),
@@ -150,6 +156,8 @@ impl Chunk {
         assert!(end >= self.end, "a chunk grows at its end");
         self.end = end;
         self.metrics.dropped.inc_by(transformed.dropped);
+        let arrivals = transformed.rejected.iter().map(|rejected| rejected.arrival_ms);
+        self.oldest_ms = arrivals.chain(transformed.batch.oldest_ms()).fold(self.oldest_ms, i64::min);
         for rejected in transformed.rejected {
             self.reject(&rejected)?;
         }
@@ -164,9 +172,11 @@ impl Chunk {
     fn show(&self) {
         let now_ms = self.ground.clock.now_ms();
         let left = self.deadline.saturating_duration_since(Instant::now());
+        let begun = self.active.iter().map(|at| self.open[*at].size(self.ratio)).max().unwrap_or(0);
         self.seen.show(live::Open {
-            bytes: self.active.iter().map(|at| self.open[*at].size(self.ratio)).max().unwrap_or(0),
+            bytes: begun.max(self.parked_bytes),
             bytes_max: self.recipe.limits.size_bytes,
+            oldest_ms: self.oldest_ms,
             cut_at_ms: now_ms.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)),
         });
     }
@@ -244,8 +254,11 @@ impl Chunk {
             self.unload()?;
         }
         self.parked.push(&mut self.open[at].lot, payload, arrival_ms);
-        if self.ratio.encoded(self.open[at].lot.bytes()) >= self.recipe.limits.size_bytes {
+        let bytes = self.ratio.encoded(self.open[at].lot.bytes());
+        self.parked_bytes = self.parked_bytes.max(bytes);
+        if bytes >= self.recipe.limits.size_bytes {
             self.encode_parked(at)?;
+            self.parked_bytes = 0;
         }
         Ok(())
     }
@@ -413,6 +426,7 @@ impl Chunk {
         let Rejected { arrival_ms, reason: Reason { by, .. }, .. } = *rejected;
         let now_ms = self.ground.clock.now_ms();
         self.metrics.rejected(&rejected.reason, &rejected.payload, now_ms);
+        self.metrics.live.taps().reject(&rejected.reason, &rejected.payload, rejected.arrival_ms);
         let prefix = &self.recipe.error_prefix;
         let mut partition = String::new();
         prefix.partition(by, arrival_ms, &mut self.scratch, &mut partition);

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{self, Way};
 use crate::receive;
 use crate::spool::Stream;
-use crate::status;
+use crate::status::{self, Admin};
 use crate::units::Size;
 
 use lock::StateLock;
@@ -54,7 +54,13 @@ impl House {
 }
 
 /// Runs the pipelines until a signal, or, with `--once`, until all have ended and everything is delivered.
-pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fault> {
+///
+/// `onlooker` is called once, when it is known what runs.
+pub async fn run(
+    settings: Settings,
+    specs: Vec<PipelineSpec>,
+    onlooker: impl FnOnce(Arc<dyn Admin>),
+) -> Result<(), Fault> {
     let began = Instant::now();
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
@@ -78,19 +84,13 @@ pub async fn run(settings: Settings, specs: Vec<PipelineSpec>) -> Result<(), Fau
         tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
         serving.spawn(receive::serve(listener, doors, stop.clone()));
     }
+    let standing: Arc<dyn Admin> = Arc::new(view::Standing::new(&house, &built, began_ms, &settings.state));
+    onlooker(standing.clone());
     if !settings.once {
         let listener = bind(settings.admin, "--admin").await?;
         let address = listener.local_addr().unwrap_or(settings.admin);
         tracing::info!(%address, "serving /healthz and /metrics");
-        let standing = view::Standing::new(&house, &built, began_ms);
-        let (routes, stop) = (status::routes(Arc::new(standing)), stop.clone());
-        // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
-        tokio::spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the admin address is not served any more");
-            }
-        });
+        tokio::spawn(status::serve(listener, status::routes(standing.clone()), settings.admin_anonymous, stop.clone()));
     }
     let mut feeding = JoinSet::new();
     if let Some(stream) = built.stdin.clone() {

@@ -3,15 +3,20 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant::cli::{Cli, Command, audit, check, run, schema, transform};
+use hydrant::cli::{Cli, Command, audit, check, completion, reload, replay, run, schema, status, tap, transform};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Tap(arguments) => tap::tap(arguments),
+        Command::Status(arguments) => status::status(arguments),
+        Command::Reload(arguments) => reload::reload(arguments),
+        Command::Replay(arguments) => replay::replay(arguments),
         Command::Audit(arguments) => audit::audit(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
         Command::Transform(arguments) => transform::transform(arguments),
+        Command::Completion(arguments) => completion::completion(arguments),
     };
     exit.into()
 }

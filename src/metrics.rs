@@ -3,9 +3,12 @@
 //! Names are stable and documented in the README; label sets are bounded (pipelines, streams, reasons, and at most
 //! [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
 
+mod progress;
+
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -17,8 +20,10 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::budget::InUse;
 use crate::error::Reason;
-use crate::live::{Delivered, Live};
-use crate::position::{Position, Shard};
+use crate::live::{Counts, Delivered, Live};
+use crate::position::Shard;
+
+pub use progress::{Positions, Progress};
 
 /// Shards of a pipeline that have position metrics at a time.
 pub const SHARDS_SHOWN_MAX: usize = 64;
@@ -40,13 +45,14 @@ struct Families {
     transforms_failing: Family<OfPipeline, Gauge>,
     retries: Family<OfPipeline, Counter>,
     blocked: Family<OfPipeline, Gauge>,
+    oldest_undelivered: Family<OfPipeline, Gauge<f64, AtomicU64>>,
     positions: Family<OfPosition, Gauge<f64, AtomicU64>>,
     spool_bytes: Family<OfStream, Gauge>,
     spool_records: Family<OfStream, Gauge>,
     spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
-    lives: Mutex<BTreeMap<String, Live>>,
+    lives: Mutex<BTreeMap<String, PipelineCounters>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -114,6 +120,11 @@ impl Metrics {
             ),
             retries: family(of, "put_retries", "Attempts at the sink that failed"),
             blocked: family(of, "sink_blocked", "Objects that the sink does not take now"),
+            oldest_undelivered: family(
+                of,
+                "oldest_undelivered_seconds",
+                "Since the oldest record arrived that was read and is not delivered; 0: there is none",
+            ),
             positions: family(
                 of,
                 "position",
@@ -143,19 +154,29 @@ impl Metrics {
         let of = OfPipeline { pipeline: pipeline.to_owned() };
         let families = &*self.0;
         let mut lives = families.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        PipelineMetrics {
-            live: lives.entry(pipeline.to_owned()).or_default().clone(),
+        let counters = lives.entry(pipeline.to_owned()).or_insert_with(|| PipelineCounters {
+            live: Live::default(),
             records_in: families.records_in.get_or_create_owned(&of),
             bytes_in: families.bytes_in.get_or_create_owned(&of),
             records_out: families.records_out.get_or_create_owned(&of),
             bytes_out: families.bytes_out.get_or_create_owned(&of),
             objects_out: families.objects_out.get_or_create_owned(&of),
             dropped: families.dropped.get_or_create_owned(&of),
+        });
+        PipelineMetrics {
+            counters: counters.clone(),
             transforms_failing: families.transforms_failing.get_or_create_owned(&of),
             retries: families.retries.get_or_create_owned(&of),
             blocked: families.blocked.get_or_create_owned(&of),
             pipeline: pipeline.to_owned(),
             metrics: self.clone(),
+        }
+    }
+
+    /// Looks at what every pipeline has counted so far; to be called once a second.
+    pub fn sample(&self) {
+        for counters in self.0.lives.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            counters.live.sample(counters.counts());
         }
     }
 
@@ -188,22 +209,51 @@ fn family<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help
     family
 }
 
-/// What one pipeline counts.
+/// What one pipeline has counted since the start, over all its revisions.
 #[derive(Clone)]
-pub struct PipelineMetrics {
+pub struct PipelineCounters {
     pub records_in: Counter,
     pub bytes_in: Counter,
     pub records_out: Counter,
     pub bytes_out: Counter,
     pub objects_out: Counter,
     pub dropped: Counter,
+    /// What a person sees of it.
+    pub live: Live,
+}
+
+impl PipelineCounters {
+    /// All of it now.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            records_in: self.records_in.get(),
+            bytes_in: self.bytes_in.get(),
+            records_out: self.records_out.get(),
+            bytes_out: self.bytes_out.get(),
+            objects_out: self.objects_out.get(),
+            rejected: self.live.rejected_records(),
+            dropped: self.dropped.get(),
+        }
+    }
+}
+
+/// What one pipeline counts and shows.
+#[derive(Clone)]
+pub struct PipelineMetrics {
+    counters: PipelineCounters,
     pub transforms_failing: Gauge,
     pub retries: Counter,
     pub blocked: Gauge,
-    /// What a person sees of it.
-    pub live: Live,
     pipeline: String,
     metrics: Metrics,
+}
+
+impl Deref for PipelineMetrics {
+    type Target = PipelineCounters;
+
+    fn deref(&self) -> &PipelineCounters {
+        &self.counters
+    }
 }
 
 impl PipelineMetrics {
@@ -228,15 +278,17 @@ impl PipelineMetrics {
         self.metrics.0.rejected.get_or_create_owned(&of).inc();
     }
 
-    /// Records set aside so far.
-    pub fn rejected_records(&self) -> u64 {
-        0
-    }
-
     /// Counts a chunk that `cause` ended.
     pub fn cut(&self, cause: &'static str) {
         let of = OfReason { pipeline: self.pipeline.clone(), reason: cause };
         self.metrics.0.cuts.get_or_create_owned(&of).inc();
+    }
+
+    /// Says how old the oldest record is that is not delivered; `None`: there is none.
+    pub fn set_oldest_undelivered(&self, age: Option<Duration>) {
+        let gauge =
+            self.metrics.0.oldest_undelivered.get_or_create_owned(&OfPipeline { pipeline: self.pipeline.clone() });
+        gauge.set(age.unwrap_or_default().as_secs_f64());
     }
 
     fn position(&self, shard: &Shard, position: &'static str) -> OfPosition {
@@ -265,172 +317,5 @@ impl StreamMetrics {
     /// Counts one group commit's sync.
     pub fn synced(&self, took: Duration) {
         self.sync_seconds.observe(took.as_secs_f64());
-    }
-}
-
-/// The five positions of one shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Positions {
-    /// The end of the log, as far as known.
-    pub tail: Position,
-    /// Up to here it is read into the open chunk.
-    pub read: Position,
-    /// Up to here it is promised.
-    pub sealed: Position,
-    /// Up to here it is in the store without a gap, durably noted.
-    pub delivered: Position,
-    /// Up to here the source was told to forget.
-    pub released: Position,
-}
-
-impl Positions {
-    fn named(&self) -> [(&'static str, &Position); 5] {
-        [
-            ("released", &self.released),
-            ("delivered", &self.delivered),
-            ("sealed", &self.sealed),
-            ("read", &self.read),
-            ("tail", &self.tail),
-        ]
-    }
-}
-
-/// The five positions of every shard of a pipeline: for the metrics, and to assert their order.
-#[derive(Clone)]
-pub struct Progress {
-    shards: Arc<Mutex<BTreeMap<Shard, Known>>>,
-    metrics: PipelineMetrics,
-}
-
-struct Known {
-    positions: Positions,
-    /// Among the first, and so in the metrics.
-    shown: bool,
-    /// Nothing more will be read.
-    ended: bool,
-}
-
-impl Progress {
-    /// Nothing is known yet.
-    pub fn new(metrics: &PipelineMetrics) -> Progress {
-        Progress { shards: Arc::default(), metrics: metrics.clone() }
-    }
-
-    /// A shard is read on from `at`; all before is promised, up to `delivered` delivered. The first time counts.
-    pub fn begin(&self, shard: &Shard, delivered: &Position, at: &Position) {
-        let (delivered, at) = (delivered.clone(), at.clone());
-        let released = delivered.clone();
-        let positions = Positions { tail: at.clone(), read: at.clone(), sealed: at, delivered, released };
-        let mut shards = self.shards();
-        let shown = shards.values().filter(|known| known.shown).count() < SHARDS_SHOWN_MAX;
-        shards.entry(shard.clone()).or_insert(Known { positions, shown, ended: false });
-        drop(shards);
-        // Shown at once: an idle shard has positions too.
-        self.update(shard, |_| ());
-    }
-
-    /// Changes a shard's positions, and asserts their order.
-    pub fn update(&self, shard: &Shard, change: impl FnOnce(&mut Positions)) {
-        let mut shards = self.shards();
-        let Some(known) = shards.get_mut(shard) else { return };
-        let positions = &mut known.positions;
-        change(positions);
-        if positions.tail < positions.read {
-            positions.tail = positions.read.clone();
-        }
-        for pair in positions.named().windows(2) {
-            let ((low, behind), (high, before)) = (pair[0], pair[1]);
-            assert!(behind <= before, "{shard}: {low} {behind} is beyond {high} {before}");
-        }
-        if known.shown {
-            for (name, position) in positions.named() {
-                let gauge = self.metrics.metrics.0.positions.get_or_create_owned(&self.metrics.position(shard, name));
-                gauge.set(position.as_str().parse().unwrap_or(f64::INFINITY));
-            }
-        }
-        self.forget_if_done(shards, shard);
-    }
-
-    /// A shard has ended for good: it is forgotten when all of it is released.
-    pub fn end(&self, shard: &Shard) {
-        let mut shards = self.shards();
-        if let Some(known) = shards.get_mut(shard) {
-            known.ended = true;
-        }
-        self.forget_if_done(shards, shard);
-    }
-
-    fn forget_if_done(&self, mut shards: MutexGuard<'_, BTreeMap<Shard, Known>>, shard: &Shard) {
-        let done = |known: &Known| known.ended && known.positions.released == known.positions.read;
-        if shards.get(shard).is_some_and(done)
-            && let Some(known) = shards.remove(shard)
-        {
-            for (name, _) in known.positions.named() {
-                self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
-            }
-        }
-    }
-
-    /// The positions of the shards that are shown.
-    pub fn shown(&self) -> Vec<(Shard, Positions)> {
-        let shards = self.shards();
-        let shown = shards.iter().filter(|(_, known)| known.shown);
-        shown.map(|(shard, known)| (shard.clone(), known.positions.clone())).collect()
-    }
-
-    fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Known>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shard(n: usize) -> Shard {
-        Shard::new(&format!("s{n}")).unwrap()
-    }
-
-    fn gauges(metrics: &Metrics, shard: &str) -> Vec<String> {
-        let label = format!("shard=\"{shard}\"");
-        metrics.render().lines().filter(|line| line.contains(&label)).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn shards_shown_first_stay_shown_and_make_room_when_they_have_ended() {
-        let metrics = Metrics::new();
-        let progress = Progress::new(&metrics.pipeline("p"));
-        for n in 0..=SHARDS_SHOWN_MAX {
-            progress.begin(&shard(n), &0.into(), &0.into());
-        }
-        let all = |to: u64| {
-            move |at: &mut Positions| {
-                let to = Position::from(to);
-                *at = Positions {
-                    tail: to.clone(),
-                    read: to.clone(),
-                    sealed: to.clone(),
-                    delivered: to.clone(),
-                    released: to,
-                };
-            }
-        };
-        progress.update(&shard(0), all(7));
-        progress.update(&shard(SHARDS_SHOWN_MAX), all(7));
-        assert!(gauges(&metrics, "s0")[0].ends_with(" 7.0"), "{:?}", gauges(&metrics, "s0"));
-        assert!(gauges(&metrics, "s64").is_empty());
-        progress.end(&shard(0));
-        assert!(gauges(&metrics, "s0").is_empty());
-        progress.begin(&shard(100), &0.into(), &0.into());
-        progress.update(&shard(100), all(9));
-        assert_eq!(gauges(&metrics, "s100").len(), 5);
-    }
-
-    #[test]
-    #[should_panic(expected = "s1: delivered 5 is beyond sealed 0")]
-    fn positions_out_of_order_are_a_bug() {
-        let progress = Progress::new(&Metrics::new().pipeline("p"));
-        progress.begin(&shard(1), &0.into(), &0.into());
-        progress.update(&shard(1), |at| at.delivered = 5.into());
     }
 }

@@ -200,6 +200,7 @@ async fn fill_from(
         way.source.release(shard, &delivered).await?;
     }
     while let Some(first) = reader.next().await? {
+        pause.reads();
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
         let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
         let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
@@ -211,7 +212,7 @@ async fn fill_from(
         let _ = promises.send((sealed, room));
         match fault {
             Some(fault) => return Err(fault),
-            None => pause.over(way),
+            None => pause.over(),
         }
     }
     way.progress.end(shard);

@@ -125,6 +125,11 @@ impl Batch {
         self.arrival_ms[index]
     }
 
+    /// When the oldest of the records arrived, in Unix milliseconds.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.arrival_ms.iter().copied().min()
+    }
+
     /// The key of record `index`, if its source gave it one.
     pub fn key(&self, index: usize) -> Option<&[u8]> {
         self.known.as_ref()?.key(index)

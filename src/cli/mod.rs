@@ -2,9 +2,17 @@
 
 pub mod audit;
 pub mod check;
+pub mod client;
+pub mod completion;
 pub mod log;
+pub mod paint;
+pub mod progress;
+pub mod reload;
+pub mod replay;
 pub mod run;
 pub mod schema;
+pub mod status;
+pub mod tap;
 pub mod transform;
 
 use std::fmt;
@@ -34,12 +42,22 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Show records of a running pipeline, at any stage of their way
+    Tap(tap::Arguments),
+    /// Show how a running daemon and its pipelines stand
+    Status(status::Arguments),
+    /// Let a running daemon look at its pipeline files now
+    Reload(reload::Arguments),
+    /// Feed error objects, or records that a stream still holds, through a pipeline once more
+    Replay(replay::Arguments),
     /// Prove that what lies in a store has no gap and no overlap
     Audit(audit::Arguments),
     /// Print a schema that can be pasted into a pipeline
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
     Transform(transform::Arguments),
+    /// Print what makes a shell complete this command
+    Completion(completion::Arguments),
 }
 
 /// How a command ended.

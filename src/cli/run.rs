@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::progress::Progress;
 use super::{Exit, complain, log};
 use crate::config::{self, Environment, Flags, LogFormat, Problems};
 use crate::daemon;
@@ -70,9 +71,10 @@ pub fn run(arguments: Arguments) -> Exit {
     let flags = Flags { config, state, listen, admin, memory, anonymous, once, log, log_level };
     let settings_file = flags.config.clone();
     let settings = config::settings(flags, &environment);
+    let progress = if once { Progress::where_seen() } else { None };
     // Modules are compiled while pipelines are loaded, which a log tells.
     if let Ok((settings, _)) = &settings
-        && let Err(why) = log::start(&settings.log, &environment)
+        && let Err(why) = log::start(&settings.log, &environment, progress.as_ref().map(Progress::bars))
     {
         complain(why);
         return Exit::Usage;
@@ -100,7 +102,10 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let ended = runtime.block_on(daemon::run(settings, loaded.pipelines));
+    let mut bar = None;
+    let onlooker = |admin| bar = progress.as_ref().map(|progress| progress.follow(admin));
+    let ended = runtime.block_on(daemon::run(settings, loaded.pipelines, onlooker));
+    drop(bar);
     // A read of a pipe that stays open cannot be called off, and would be waited for without end.
     runtime.shutdown_timeout(LEAVE_TIME_MAX);
     match ended {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use environment::Environment;
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
-pub use settings::{Credential, Flags, Log, LogFormat, Settings, settings};
+pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, Settings, settings};
 
 use serde::de::DeserializeOwned;
 

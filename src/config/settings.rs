@@ -39,6 +39,8 @@ pub struct Settings {
     pub memory_budget_bytes: u64,
     /// Whether anybody may send, signed or not.
     pub anonymous: bool,
+    /// Whether anybody who can reach the admin address may act there and see records.
+    pub admin_anonymous: bool,
     /// 12 digits, for the ARNs in answers.
     pub account: String,
     /// For the ARNs in answers, such as `us-east-1`.
@@ -134,6 +136,7 @@ struct WrittenSettings {
     admin: Option<String>,
     memory: Option<Size>,
     anonymous: bool,
+    admin_anonymous: bool,
     account: Option<String>,
     region: Option<String>,
     on_corruption: OnCorruption,
@@ -204,6 +207,7 @@ impl Judge<'_> {
             admin,
             memory_budget_bytes: memory.bytes(),
             anonymous,
+            admin_anonymous: written.admin_anonymous,
             account,
             region,
             credentials,

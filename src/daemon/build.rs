@@ -50,6 +50,7 @@ pub struct Shown {
     pub file: String,
     pub drawn: Drawn,
     pub stream: Option<String>,
+    pub spec: PipelineSpec,
 }
 
 /// What a pipeline left on the disk.
@@ -99,7 +100,7 @@ pub async fn build(house: &House, settings: &Settings, specs: Vec<PipelineSpec>)
             SourceSpec::Stream(stream) => Some(stream.name.clone()),
             SourceSpec::Demo(_) | SourceSpec::File(_) => None,
         };
-        let shown = Shown { file: spec.file.clone(), drawn: spec.drawn.clone(), stream };
+        let shown = Shown { file: spec.file.clone(), drawn: spec.drawn.clone(), stream, spec: spec.clone() };
         let way = way(house, settings, spec, kept, &streams).await;
         match way.map_err(|fault| fault.context(format!("pipeline {name}"))) {
             Ok(way) => ways.push((Arc::new(way), shown)),

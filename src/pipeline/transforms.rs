@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::budget::Budget;
 use crate::error::{Fault, Reason};
+use crate::live::tap::{Stage, Taps};
 use crate::metrics::PipelineMetrics;
 use crate::position::Position;
 use crate::record::Batch;
@@ -43,6 +44,11 @@ impl Transforms {
             None => reader,
         };
         Transforming { reader, transforms: self, under_way: None }
+    }
+
+    /// Them in words, such as `wasm redact.wasm`, in their order.
+    pub fn shown(&self) -> Vec<String> {
+        self.chain().iter().map(|transform| transform.shown()).collect()
     }
 
     /// A transform cannot work now: whoever reads the records again says so.
@@ -134,15 +140,17 @@ impl Transforming<'_> {
     ///
     /// Cancel-safe: what a transform was at work on is given to it again. After a fault the shard is to be opened anew.
     pub async fn next(&mut self) -> Result<Option<Piece>, Fault> {
+        let taps = self.transforms.metrics.live.taps();
         let under_way = match &mut self.under_way {
             Some(under_way) => under_way,
             None => {
                 let Some(Read { batch, end }) = self.reader.next().await? else { return Ok(None) };
                 self.transforms.metrics.read(batch.len() as u64, batch.payload_bytes());
+                taps.pass(Stage::Source, &batch);
                 self.under_way.insert(UnderWay::new(self.transforms.chain(), batch, end))
             }
         };
-        let transformed = under_way.next().await.inspect_err(|_| self.transforms.say_waiting())?;
+        let transformed = under_way.next(taps).await.inspect_err(|_| self.transforms.say_waiting())?;
         let (end, is_last) = (under_way.end.clone(), under_way.todo.is_empty());
         if is_last && let Some(done) = self.under_way.take() {
             self.transforms.judge(&done);
@@ -177,17 +185,19 @@ impl UnderWay {
 
     /// What the next records have become at the end of the chain. Each batch goes all the way before the next one sets out,
     /// so that there is never more than one of each transform's outputs.
-    async fn next(&mut self) -> Result<Transformed, Fault> {
+    async fn next(&mut self, taps: &Taps) -> Result<Transformed, Fault> {
         while let Some((stage, batch)) = self.todo.last() {
             let stage = *stage;
             let Some(transform) = self.chain.get(stage) else {
                 let batch = self.todo.pop().map(|(_, batch)| batch).unwrap_or_default();
                 self.passed += batch.len();
+                taps.pass(Stage::Format, &batch);
                 return Ok(Transformed { batch, ..std::mem::take(&mut self.aside) });
             };
             let records = batch.len();
             let Transformed { batch, rejected, dropped, left } = transform.apply(batch.clone()).await?;
             assert!(left.len() < records, "a transform takes one record at least");
+            taps.pass(Stage::Transform(stage), &batch);
             self.todo.pop();
             self.rejected += rejected.len();
             if self.why.is_none() {

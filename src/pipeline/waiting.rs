@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::chunk::CHUNK_BYTES_MAX;
 use crate::error::{Blame, Fault};
 use crate::ground::Clock;
-use crate::live;
+use crate::live::InTrouble;
 use crate::metrics::PipelineMetrics;
 use crate::position::Shard;
 use crate::sink::Trouble;
@@ -67,10 +67,11 @@ impl OutboxRoom {
 
 /// The pause after a fault that time may mend: 200 ms, doubling up to 30 s, until something went well. While the disk is
 /// full, chunks get smaller too, so that one of them fits.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pause {
     faults: u32,
     full: u32,
+    trouble: Option<InTrouble>,
 }
 
 impl Pause {
@@ -94,12 +95,9 @@ impl Pause {
             _ => "the source cannot be read: trying again",
         };
         tracing::warn!(pipeline, shard, error = format!("{:#}", fault.error), pause_ms = pause.as_millis(), "{what}");
-        way.metrics.live.reading(Some(live::Trouble {
-            message: format!("{:#}", fault.error),
-            hint: None,
-            since_ms: way.ground.clock.now_ms(),
-            attempts: 1,
-        }));
+        let now_ms = way.ground.clock.now_ms();
+        let trouble = self.trouble.get_or_insert_with(|| way.metrics.live.reading());
+        trouble.again(&format!("{:#}", fault.error), None, now_ms, Some(after(now_ms, pause)));
         tokio::time::sleep(pause).await;
     }
 
@@ -108,11 +106,16 @@ impl Pause {
         self.faults > 0
     }
 
-    /// Something went well.
-    pub fn over(&mut self, way: &Way) {
-        if self.faults > 0 {
-            way.metrics.live.reading(None);
+    /// Records could be read. (Whether there is room for them shows when they are promised.)
+    pub fn reads(&mut self) {
+        if self.full == 0 {
+            self.trouble = None;
         }
+    }
+
+    /// Something went well.
+    pub fn over(&mut self) {
+        self.trouble = None;
         self.faults = 0;
         self.full = self.full.saturating_sub(1);
     }
@@ -129,12 +132,13 @@ pub struct Blocked<'a> {
     pipeline: &'a str,
     clock: &'a Clock,
     blocked: AtomicBool,
+    trouble: InTrouble,
 }
 
 impl<'a> Blocked<'a> {
     /// Not blocked yet.
     pub fn new(pipeline: &'a str, metrics: &'a PipelineMetrics, clock: &'a Clock) -> Blocked<'a> {
-        Blocked { metrics, pipeline, clock, blocked: AtomicBool::new(false) }
+        Blocked { metrics, pipeline, clock, blocked: AtomicBool::new(false), trouble: metrics.live.putting() }
     }
 
     /// Another attempt has failed. Said at the 1st, 2nd, 4th, 8th ... attempt.
@@ -143,12 +147,8 @@ impl<'a> Blocked<'a> {
         if !self.blocked.swap(true, Ordering::Relaxed) {
             self.metrics.blocked.inc();
         }
-        self.metrics.live.sink(Some(live::Trouble {
-            message: trouble.message.clone(),
-            hint: trouble.hint.map(str::to_owned),
-            since_ms: self.clock.now_ms(),
-            attempts: 1,
-        }));
+        let now_ms = self.clock.now_ms();
+        self.trouble.again(&trouble.message, trouble.hint, now_ms, Some(after(now_ms, trouble.next)));
         if trouble.attempt.is_power_of_two() {
             let Trouble { attempt, since, next, message, hint } = trouble;
             let (since_s, next_ms) = (since.as_secs(), next.as_millis());
@@ -160,10 +160,14 @@ impl<'a> Blocked<'a> {
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        if self.blocked.load(Ordering::Relaxed) && self.metrics.blocked.dec() == 1 {
-            self.metrics.live.sink(None);
+        if self.blocked.load(Ordering::Relaxed) {
+            self.metrics.blocked.dec();
         }
     }
+}
+
+fn after(now_ms: i64, pause: Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

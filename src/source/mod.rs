@@ -27,9 +27,27 @@ pub trait Source: Send + Sync {
     /// ever delivered (`None`). Reading again from the same position gives the same records.
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault>;
 
+    /// What the numbers count that its positions are.
+    fn unit(&self) -> Unit {
+        Unit::Records
+    }
+
     /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
+
+    /// Bytes that were read since it was opened, and bytes that there are to read, as far as known: of a source that ends
+    /// and whose records lie in files.
+    fn read_of(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+/// What positions count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Records,
+    Bytes,
 }
 
 /// What one read gave: records, and where the next read begins.

@@ -2,10 +2,17 @@
 //! of the others.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::House;
 use crate::source::replay::Class;
 
 /// What to replay, and how.
@@ -106,3 +113,19 @@ pub type Saying = mpsc::UnboundedSender<Said>;
 
 /// What is heard.
 pub type Hearing = mpsc::UnboundedReceiver<Said>;
+
+/// Answers `POST /api/replay` with what is said, as it is said.
+pub(super) async fn replay(State(admin): House, body: Bytes) -> Response {
+    let ask: Ask = match serde_json::from_slice(&body) {
+        Ok(ask) => ask,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("what to replay: {error}\n")).into_response(),
+    };
+    let lines = stream::unfold(admin.replay(ask), |mut hearing| async move {
+        let said = hearing.recv().await?;
+        let mut line = serde_json::to_vec(&said).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(line), hearing))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(lines)).into_response()
+}

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::live::{Counts, Rates};
 use crate::live::{Delivered, Open, Rejected, Trouble};
 
 /// The daemon.
@@ -16,6 +17,9 @@ pub struct View {
     /// What is not as it should be, one sentence each; empty: healthy.
     pub ills: Vec<String>,
     pub memory: MemoryView,
+    /// Where producers send records, once there is a stream for them.
+    #[serde(default)]
+    pub doors: Option<DoorsView>,
     /// By name.
     pub pipelines: Vec<PipelineView>,
     /// By name.
@@ -29,6 +33,15 @@ pub struct View {
 pub struct MemoryView {
     pub used_bytes: u64,
     pub budget_bytes: u64,
+}
+
+/// Where producers send records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoorsView {
+    /// Such as `127.0.0.1:4573`.
+    pub address: String,
+    /// Whether they must prove who they are.
+    pub credentials: bool,
 }
 
 /// A pipeline.
@@ -45,10 +58,21 @@ pub struct PipelineView {
     /// What its file says now, if that could not be taken.
     pub pending: Option<PendingView>,
     pub counts: Counts,
+    #[serde(default)]
+    pub rates: Rates,
+    /// How many shards it reads.
+    #[serde(default)]
+    pub shards_known: u64,
     /// Its shards, at most [`crate::metrics::SHARDS_SHOWN_MAX`].
     pub shards: Vec<ShardView>,
     /// Records between the tails and what is delivered, where positions are numbers of records.
     pub lag_records: Option<u64>,
+    /// The same, where positions are bytes of files.
+    #[serde(default)]
+    pub lag_bytes: Option<u64>,
+    /// When the oldest record arrived that was read, or could not be read, and is not delivered.
+    #[serde(default)]
+    pub oldest_undelivered_ms: Option<i64>,
     /// The fullest of the open chunks.
     pub open: Option<Open>,
     pub outbox_bytes: u64,
@@ -63,6 +87,19 @@ pub struct PipelineView {
     pub transforms_failing: bool,
     /// Counts of the last minute, one per second, the oldest first.
     pub history: Vec<Counts>,
+}
+
+impl View {
+    /// Leaves out what only a pipeline that is looked at closely needs, but for those `looked_at`: with 500 pipelines and a
+    /// look every second that is most of it.
+    pub fn thin(&mut self, looked_at: impl Fn(&str) -> bool) {
+        for pipeline in self.pipelines.iter_mut().filter(|pipeline| !looked_at(&pipeline.name)) {
+            pipeline.delivered.truncate(1);
+            pipeline.shards.clear();
+            pipeline.rejected.clear();
+            pipeline.history.clear();
+        }
+    }
 }
 
 /// The way of its records in words, without what came from variables.
@@ -113,18 +150,6 @@ pub struct PendingView {
     pub since_ms: i64,
     /// What is wrong with it, as `hydrant check` says it: file, line, column, hint.
     pub problems: String,
-}
-
-/// What a pipeline has counted since the start of the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    pub records_in: u64,
-    pub bytes_in: u64,
-    pub records_out: u64,
-    pub bytes_out: u64,
-    pub objects_out: u64,
-    pub rejected: u64,
-    pub dropped: u64,
 }
 
 /// The five positions of a shard.

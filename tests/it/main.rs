@@ -25,6 +25,7 @@ mod sim;
 mod source_contract;
 mod spool;
 mod support;
+mod terminal;
 mod tidy;
 mod transform_cli;
 mod wasm;

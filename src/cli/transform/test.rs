@@ -45,7 +45,7 @@ pub struct Arguments {
 /// Shows what becomes of each record, and whether that is as expected.
 pub fn test(arguments: Arguments) -> Result<Exit, Ended> {
     // Guests may speak.
-    log::start(&Log { level: None, format: None }, &Environment::of_process()).map_err(Ended::failed)?;
+    log::start(&Log { level: None, format: None }, &Environment::of_process(), None).map_err(Ended::failed)?;
     let Subject { module, records, config } = Subject::of(&arguments)?;
     let expected = records.with_extension("expected");
     if expected == records {

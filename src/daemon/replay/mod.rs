@@ -14,6 +14,7 @@
 
 mod errors;
 mod records;
+mod start;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ const OUTBOX_BYTES_MAX: u64 = 2 << 30;
 
 /// How often it is said how far a replay is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+pub use start::{Replaying, alone, opener};
 
 const PLAN: &str = "plan";
 
@@ -217,7 +220,7 @@ impl Counted {
         Counted {
             records: metrics.records_in.get(),
             rows: metrics.records_out.get(),
-            rejected: metrics.rejected_records(),
+            rejected: metrics.live.rejected_records(),
             dropped: metrics.dropped.get(),
             objects: metrics.objects_out.get(),
         }

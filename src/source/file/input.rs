@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
@@ -109,18 +109,26 @@ pub fn is_still(entry: &Entry, size: u64) -> bool {
 pub struct Unpacker {
     bytes: Box<dyn io::Read + Send>,
     failed: Option<(io::ErrorKind, String)>,
+    taken: Arc<AtomicU64>,
 }
 
 impl Unpacker {
     /// Unpacks the first `size` bytes of `file`. `packing` is not `None`.
     pub fn new(file: Held, size: u64, packing: Packing) -> io::Result<Unpacker> {
-        let reader = io::BufReader::with_capacity(BLOCK_BYTES / 8, FromStart { file, offset: 0 }.take(size));
+        let taken = Arc::<AtomicU64>::default();
+        let from_start = FromStart { file, offset: 0, taken: taken.clone() };
+        let reader = io::BufReader::with_capacity(BLOCK_BYTES / 8, from_start.take(size));
         let bytes: Box<dyn io::Read + Send> = match packing {
             Packing::None => Box::new(reader),
             Packing::Gzip => Box::new(MultiGzDecoder::new(reader)),
             Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
         };
-        Ok(Unpacker { bytes, failed: None })
+        Ok(Unpacker { bytes, failed: None, taken })
+    }
+
+    /// Compressed bytes that were taken from the file.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Appends up to `want` bytes; answers how many, 0 at the end. What came before an error is good and comes first;
@@ -145,12 +153,14 @@ impl Unpacker {
 struct FromStart {
     file: Held,
     offset: u64,
+    taken: Arc<AtomicU64>,
 }
 
 impl io::Read for FromStart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.offset)?;
         self.offset += read as u64;
+        self.taken.store(self.offset, Ordering::Relaxed);
         Ok(read)
     }
 }

@@ -46,7 +46,7 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::{Clock, Ground};
 use crate::position::{Position, Shard};
-use crate::source::{Reader, Source};
+use crate::source::{Reader, Source, Unit};
 
 /// What a user writes under `file:`.
 #[derive(Debug, Clone, Deserialize, PartialEq)]
@@ -132,6 +132,9 @@ struct Shared {
     /// Files open now.
     held: Arc<AtomicUsize>,
     lines_too_long: AtomicU64,
+    /// Bounded: bytes of files as they lie on the disk, since the source was opened.
+    read_bytes: AtomicU64,
+    known_bytes: AtomicU64,
 }
 
 impl FileSource {
@@ -167,6 +170,8 @@ impl FileSource {
             line_bytes_max: options.line_bytes_max as usize,
             held: Arc::default(),
             lines_too_long: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            known_bytes: AtomicU64::new(0),
         };
         let next_scan = Instant::now() + Duration::from_millis(pace.scan_ms);
         Ok(FileSource {
@@ -225,10 +230,19 @@ impl Source for FileSource {
         Ok(Box::new(reader))
     }
 
+    fn unit(&self) -> Unit {
+        Unit::Bytes
+    }
+
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
         let upto = offset(shard, upto)?;
         off_async(|| self.shared.registry().released(shard, upto));
         Ok(())
+    }
+
+    fn read_of(&self) -> Option<(u64, u64)> {
+        let Shared { read_bytes, known_bytes, bounded, .. } = &*self.shared;
+        bounded.then(|| (read_bytes.load(Ordering::Relaxed), known_bytes.load(Ordering::Relaxed)))
     }
 }
 

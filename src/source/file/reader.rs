@@ -37,9 +37,18 @@ pub struct FileReader {
     size: u64,
     /// Bounded: the size when it was opened, where reading stops.
     stop_at: Option<u64>,
+    told: Told,
     arrival_ms: i64,
     next_look: Instant,
     quiet_since: Option<Instant>,
+}
+
+/// What a bounded source was told that this reader has read, and will have, in bytes as they lie on the disk.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    start: u64,
+    read: u64,
+    known: u64,
 }
 
 enum Input {
@@ -75,6 +84,7 @@ impl FileReader {
             head: Vec::new(),
             size: start,
             stop_at: None,
+            told: Told { start, ..Told::default() },
             arrival_ms: i64::MIN,
             next_look: Instant::now(),
             quiet_since: None,
@@ -99,10 +109,29 @@ impl FileReader {
                 }
                 let unpacker =
                     Unpacker::new(file, size, packing).map_err(|error| reader.fault("cannot unpack", error))?;
+                reader.told.start = 0;
                 Input::Packed(unpacker, start)
             }
         };
+        reader.tell_read();
         Ok(reader)
+    }
+
+    /// Tells the source how far it is.
+    fn tell_read(&mut self) {
+        let Some(stop_at) = self.stop_at else { return };
+        let Told { start, read, known } = self.told;
+        let known_now = known.max(stop_at.saturating_sub(start));
+        let read_now = match &self.input {
+            Input::Plain(_) | Input::Parked => self.lines.read_to().saturating_sub(start),
+            Input::Packed(unpacker, _) => unpacker.taken(),
+            Input::AtEnd | Input::Ended => known_now,
+        };
+        // Lines that were amid at the end are read beyond it.
+        let (read_now, known_now) = (read_now.max(read), known_now.max(read_now));
+        self.shared.read_bytes.fetch_add(read_now - read, Ordering::Relaxed);
+        self.shared.known_bytes.fetch_add(known_now - known, Ordering::Relaxed);
+        self.told = Told { start, read: read_now, known: known_now };
     }
 
     /// Whether a followed file plainly has nothing new: one cheap call, so that hundreds of idle files need not change
@@ -286,6 +315,14 @@ impl FileReader {
     }
 }
 
+impl Drop for FileReader {
+    /// What it has not read, another reader of the shard will.
+    fn drop(&mut self) {
+        let Told { read, known, .. } = self.told;
+        self.shared.known_bytes.fetch_sub(known - read, Ordering::Relaxed);
+    }
+}
+
 fn unpack_fault(path: &Path, offset: u64, error: io::Error) -> Fault {
     let what = match error.kind() {
         io::ErrorKind::UnexpectedEof => "compressed data is cut off (still being written?)",
@@ -309,6 +346,7 @@ impl Reader for FileReader {
         loop {
             tokio::time::sleep_until(self.next_look).await;
             let look = if self.is_idle() { Ok(Look::Wait) } else { off_async(|| self.look()) };
+            self.tell_read();
             if !matches!(look, Ok(Look::Read(_) | Look::Again)) {
                 self.next_look = Instant::now() + Duration::from_millis(self.shared.pace.poll_ms);
             }

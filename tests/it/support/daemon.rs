@@ -71,8 +71,12 @@ impl Home {
 
     /// Starts `hydrant run` on these paths and flags with the state of `state/`; ready when this returns.
     pub fn start(&self, arguments: &str) -> Daemon {
-        let flags = "--state state --listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json";
-        let life = Life::begin(self.command(&format!("run {arguments} {flags}")));
+        self.start_with(arguments, "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json")
+    }
+
+    /// The same with other flags.
+    pub fn start_with(&self, arguments: &str, flags: &str) -> Daemon {
+        let life = Life::begin(self.command(&format!("run {arguments} --state state {flags}")));
         let daemon = Daemon { life };
         daemon.hears("ready", |_| true);
         daemon
@@ -82,7 +86,7 @@ impl Home {
         let binary = std::env::var_os("HYDRANT").unwrap_or_else(|| env!("CARGO_BIN_EXE_hydrant").into());
         let mut command = Command::new(binary);
         command.current_dir(self.0.path()).args(arguments.split_whitespace());
-        for name in ["RUST_LOG", "STATE_DIRECTORY", "JOURNAL_STREAM"] {
+        for name in ["RUST_LOG", "STATE_DIRECTORY", "JOURNAL_STREAM", "HYDRANT_ADMIN"] {
             command.env_remove(name);
         }
         command.env("LAKE_SECRET", SECRET_KEY).env("XDG_CACHE_HOME", self.path("cache"));
