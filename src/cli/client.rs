@@ -119,11 +119,7 @@ impl Client {
 
     /// Gives each line of the answer to `GET path` to `each`, until it breaks off or the daemon does; an answer other than
     /// 200 is given back. The time it takes is not limited.
-    pub fn lines(
-        &self,
-        path: &str,
-        each: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<Option<Answer>, Unanswered> {
+    pub fn lines(&self, path: &str, each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Option<Answer>, Unanswered> {
         self.lines_of(Method::GET, path, Bytes::new(), each)
     }
 

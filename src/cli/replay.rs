@@ -22,13 +22,15 @@ use crate::units::Interval;
 
 /// Arguments of `hydrant replay`.
 #[derive(Debug, Args)]
-#[command(after_help = "Each record is delivered once, however often this is called or killed: a second call goes on, or says that \
+#[command(
+    after_help = "Each record is delivered once, however often this is called or killed: a second call goes on, or says that \
                         nothing is left. Records go through the pipeline as it is now, with their original time of arrival. \
                         Exit codes: 0 all is delivered, 1 not, or some lines could not be read, 78 what was asked for \
                         cannot be.\n\n\
                         Examples:\n  hydrant replay pipelines/clickstream.yaml --errors --dry-run\n  \
                         hydrant replay pipelines/clickstream.yaml --errors --reason format-conversion-failed\n  \
-                        hydrant replay pipelines/clickstream.yaml --since 2h")]
+                        hydrant replay pipelines/clickstream.yaml --since 2h"
+)]
 pub struct Arguments {
     /// The pipeline's file
     #[arg(value_name = "PIPELINE_FILE")]

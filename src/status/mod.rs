@@ -3,9 +3,9 @@
 pub mod guard;
 mod page;
 pub mod reload;
+pub mod replay;
 mod server;
 pub mod tap;
-pub mod replay;
 pub mod view;
 
 use std::collections::HashSet;

@@ -10,7 +10,8 @@ use crate::support::daemon::{Ended, Home, bucket, files, pipeline, until};
 use crate::support::s3::{Buckets, S3Server};
 
 /// Two prefixes, several chunks.
-const DEMO: &str = "source: { demo: { rate: 0, records: 20000 } }\nformat: { lines: {} }\nbuffer: { size: 64 KiB, interval: 1h }\n";
+const DEMO: &str =
+    "source: { demo: { rate: 0, records: 20000 } }\nformat: { lines: {} }\nbuffer: { size: 64 KiB, interval: 1h }\n";
 
 fn demo(home: &Home, sink: &str) {
     home.write("demo.yaml", format!("{DEMO}sink: {{ object_store: {{ {sink} }} }}\n"));
@@ -154,7 +155,11 @@ fn a_daemon_at_work_and_one_that_was_killed_are_proved_as_well() {
         for _ in 0..5 {
             daemon.put_lines("in", &(sent..sent + 50).map(|n| format!("{{\"n\":{n}}}")).collect::<Vec<_>>());
             sent += 50;
-            says(&home.run("audit --pipeline in.yaml --state state --json"), i32::from(files(&home.path("out")).is_empty()), "");
+            says(
+                &home.run("audit --pipeline in.yaml --state state --json"),
+                i32::from(files(&home.path("out")).is_empty()),
+                "",
+            );
         }
         daemon.kill();
     }

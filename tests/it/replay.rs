@@ -118,7 +118,11 @@ fn records_refused_once_more_can_be_told_and_replayed_once_more() {
     let records = rows(0..10);
     refused_and_mended(&home, &records).stop();
     write(&home, "parquet: { schema: { id: boolean } }");
-    says(&home.run("replay x.yaml --errors --state state"), 0, "replayed 10 records: 0 rows delivered, 10 rejected again");
+    says(
+        &home.run("replay x.yaml --errors --state state"),
+        0,
+        "replayed 10 records: 0 rows delivered, 10 rejected again",
+    );
     says(&home.run("replay x.yaml --errors --not-replayed --state state"), 0, "nothing left to replay");
     write(&home, PLAIN);
     says(&home.run("replay x.yaml --errors --state state"), 0, "replayed 10 records: 10 rows delivered");
@@ -152,7 +156,11 @@ fn a_part_of_a_stream_is_delivered_a_second_time_and_not_a_third() {
     twice(0..5);
     assert_eq!(lines(&home), twice(22..30));
     says(&by(&daemon, &home, "--since 2h"), 0, "nothing left to replay");
-    says(&by(&daemon, &home, "--from 10 --to 40"), 78, "records 10..40 are not all there: stream in holds records 0..30");
+    says(
+        &by(&daemon, &home, "--from 10 --to 40"),
+        78,
+        "records 10..40 are not all there: stream in holds records 0..30",
+    );
     daemon.stop();
     // Without a daemon nobody else's records go.
     says(&home.run("replay x.yaml --from 0 --to 3 --again --state state"), 0, "replayed 3 records: 3 rows delivered");

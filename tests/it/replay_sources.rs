@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hydrant::error::{Reason, RejectedBy};
+use hydrant::ground::Ground;
 use hydrant::ground::Random;
 use hydrant::position::Shard;
 use hydrant::rejected::Lines;
@@ -13,7 +14,6 @@ use hydrant::source::Source;
 use hydrant::source::demo::{self, DemoSource};
 use hydrant::source::replay::{Classes, ErrorSource, PartSource, Plan, Planned, Sight};
 use hydrant::transform::Rejected;
-use hydrant::ground::Ground;
 use tempfile::TempDir;
 
 use crate::source_contract::{Case, keeps_the_contract};

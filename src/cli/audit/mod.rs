@@ -27,10 +27,12 @@ use survey::Survey;
 
 /// Arguments of `hydrant audit`.
 #[derive(Debug, Args)]
-#[command(after_help = "Writes nothing, anywhere; a daemon may run meanwhile. Exit codes: 0 proved, 1 a finding, or the store \
+#[command(
+    after_help = "Writes nothing, anywhere; a daemon may run meanwhile. Exit codes: 0 proved, 1 a finding, or the store \
                         cannot be listed, 78 wrong configuration.\n\n\
                         Examples:\n  hydrant audit --pipeline pipelines/clickstream.yaml --state /var/lib/hydrant\n  \
-                        hydrant audit s3://lake/clickstream/")]
+                        hydrant audit s3://lake/clickstream/"
+)]
 pub struct Arguments {
     /// Where the objects are: a URL as a sink has it, or a folder; credentials come from the environment
     #[arg(value_name = "URL", required_unless_present = "pipeline", conflicts_with = "pipeline")]
@@ -65,7 +67,8 @@ pub fn audit(arguments: Arguments) -> Exit {
             return Exit::Failed;
         }
     };
-    let judged = runtime.block_on(judge(&options, of_file.or(arguments.only), arguments.state.as_deref(), arguments.dropped_ok));
+    let judged =
+        runtime.block_on(judge(&options, of_file.or(arguments.only), arguments.state.as_deref(), arguments.dropped_ok));
     match judged {
         Ok(report) => {
             match arguments.json {

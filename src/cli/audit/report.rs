@@ -129,7 +129,9 @@ fn shard_report(
     }
     if let Some((states, id)) = of_state {
         judge_by_state(states, id, tiling.as_ref(), (findings, notes), dropped_ok);
-    } else if states.is_none() && let Some(start) = tiling.as_ref().map(|tiling| &tiling.start).filter(|at| **at > 0.into()) {
+    } else if states.is_none()
+        && let Some(start) = tiling.as_ref().map(|tiling| &tiling.start).filter(|at| **at > 0.into())
+    {
         notes.push(format!("nothing before {start}: names do not tell whether there was something"));
     }
     if let Some(Tiling { ranges, start, end, covered, .. }) = tiling {
@@ -166,7 +168,10 @@ fn judge_by_state(
         if objects.len() > OBJECTS_SHOWN_MAX {
             names.push_str(", ...");
         }
-        notes.push(format!("promised to {sink}, not known to be delivered: {start}..{end}: {} objects: {names}", objects.len()));
+        notes.push(format!(
+            "promised to {sink}, not known to be delivered: {start}..{end}: {} objects: {names}",
+            objects.len()
+        ));
     }
     if let (Some(promised), Some(tiling)) = (after.promised(shard), tiling)
         && tiling.end > *promised

@@ -127,13 +127,7 @@ impl Kit {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        sink: &ObjectSink,
-        wanted: &Errors,
-        done: &Done,
-        ours: &[Shard],
-    ) -> Result<Listing, Fault> {
+    async fn list(&self, sink: &ObjectSink, wanted: &Errors, done: &Done, ours: &[Shard]) -> Result<Listing, Fault> {
         let beginnings = match &wanted.prefix {
             Some(prefix) => vec![prefix.clone()],
             None => self.recipe.error_prefix.beginnings(),

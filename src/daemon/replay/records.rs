@@ -171,7 +171,10 @@ impl Kit {
         if promised >= to || *log == *stream.shard() && promised >= oldest {
             return Ok(to);
         }
-        note(saying, format!("records {promised}..{to} of the earlier call are not held any more: it ends at {promised}"));
+        note(
+            saying,
+            format!("records {promised}..{to} of the earlier call are not held any more: it ends at {promised}"),
+        );
         Ok(promised)
     }
 }

@@ -46,7 +46,10 @@ impl Replaying {
             }
         };
         if self.names().insert(name.clone(), ()).is_some() {
-            say(&saying, failed(format!("pipeline {name} is being replayed already: wait for that, or end that command")));
+            say(
+                &saying,
+                failed(format!("pipeline {name} is being replayed already: wait for that, or end that command")),
+            );
             return hearing;
         }
         let replaying = self.clone();

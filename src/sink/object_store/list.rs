@@ -64,7 +64,8 @@ impl ObjectSink {
                 let root = off_async(|| LocalRoot::existing(&path)).map_err(unusable)?;
                 let store = LocalFileSystem::new_with_prefix(root.path())
                     .map_err(|error| Fault::new(Blame::Config, trouble::in_words(&error).0))?;
-                let shown = options.url.strip_prefix("file://").unwrap_or(&options.url).trim_end_matches('/').to_owned();
+                let shown =
+                    options.url.strip_prefix("file://").unwrap_or(&options.url).trim_end_matches('/').to_owned();
                 Shared { local: Some(root), ..Shared::new(Arc::new(store), Path::ROOT, shown, random) }
             }
         };
@@ -220,7 +221,8 @@ mod tests {
         std::os::unix::fs::symlink("/", dir.path().join("b/root")).unwrap();
         let sink = ObjectSink::open_to_read(&Options::at(dir.path().to_str().unwrap()), Random::real()).unwrap();
         use ListedKind::{Leftover, Object, Other};
-        let all = [("a", Object), ("b/1", Object), ("b/1#3", Leftover), ("b/2", Object), ("b/root", Other), ("c/1", Object)];
+        let all =
+            [("a", Object), ("b/1", Object), ("b/1#3", Leftover), ("b/2", Object), ("b/root", Other), ("c/1", Object)];
         assert_eq!(names(&sink, "").await, all.map(|(name, kind)| (name.to_owned(), kind)));
         assert_eq!(names(&sink, "b/1").await.len(), 2);
         assert_eq!(names(&sink, "x/").await.len(), 0);

@@ -14,7 +14,7 @@ use crate::position::Shard;
 pub use errors::{ErrorSource, Sight, what_is_wrong};
 pub use line::{Class, Classes, LINE_BYTES_MAX, Line, UNREADABLE, read_line};
 pub use part::PartSource;
-pub use plan::{Done, Planned, Plan, read_checked, write_checked};
+pub use plan::{Done, Plan, Planned, read_checked, write_checked};
 
 /// What the ids of shards of replays begin with.
 pub const SHARD_PREFIX: &str = "replay";

@@ -96,7 +96,8 @@ impl Done {
             }
             same
         });
-        let bytes: Vec<u8> = self.0.iter().flat_map(|(hash, classes)| hash.iter().copied().chain([classes.0])).collect();
+        let bytes: Vec<u8> =
+            self.0.iter().flat_map(|(hash, classes)| hash.iter().copied().chain([classes.0])).collect();
         write_checked(disk, dir, "done", &bytes)
     }
 }
@@ -111,7 +112,8 @@ fn hash(name: &str) -> [u8; 16] {
 pub fn write_checked(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     let mut whole = format!("{:08x}\n", crc32c::crc32c(bytes)).into_bytes();
     whole.extend_from_slice(bytes);
-    born_whole(disk, dir, name, &whole).map_err(|error| Fault::of_io(error).context(format!("{}", dir.join(name).display())))
+    born_whole(disk, dir, name, &whole)
+        .map_err(|error| Fault::of_io(error).context(format!("{}", dir.join(name).display())))
 }
 
 /// Reads back what [`write_checked`] wrote; `None`: there is nothing.
