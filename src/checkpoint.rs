@@ -61,6 +61,13 @@ impl<K> Checkpoint<K> {
         Ok(Checkpoint(Arc::new(Mutex::new(inside))))
     }
 
+    /// The newest good checkpoint in `dir` as it is now; nothing is written, and its owner may be at work. It may be one
+    /// behind what the owner has written. Blocking.
+    pub fn peek(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<Shard, Position>, Fault> {
+        let read = read(disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
+        Ok(read.map_err(Fault::disk)?.1)
+    }
+
     /// Up to where the shard is delivered without a gap; `None` if nothing of it ever was.
     pub fn of(&self, shard: &Shard) -> Option<Position> {
         self.inside().shards.get(shard).cloned()

@@ -10,6 +10,7 @@ mod kept;
 mod lock;
 mod notify;
 mod reload;
+pub mod replay;
 mod streams;
 mod supervise;
 mod view;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hydrant::cli::{Cli, Command, check, completion, explain, reload, run, schema, status, tap, test, transform};
+use hydrant::cli::{
+    Cli, Command, audit, check, completion, explain, reload, replay, run, schema, status, tap, test, transform,
+};
 
 fn main() -> ExitCode {
     let exit = match Cli::parse().command {
@@ -14,6 +16,8 @@ fn main() -> ExitCode {
         Command::Tap(arguments) => tap::tap(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Reload(arguments) => reload::reload(arguments),
+        Command::Replay(arguments) => replay::replay(arguments),
+        Command::Audit(arguments) => audit::audit(arguments),
         Command::Schema(arguments) => schema::schema(arguments),
         Command::Transform(arguments) => transform::transform(arguments),
         Command::Completion(arguments) => completion::completion(arguments),

@@ -52,8 +52,9 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// The outbox in `dir` for somebody who only looks: its folder must be there, and stays as it is.
-    pub fn look(ground: &Ground, dir: &Path) -> Outbox {
+    /// The outbox in `dir` for a look with [`Outbox::pending`]: nothing is made or removed. While its owner is at work, a
+    /// promise that is kept meanwhile makes that look fail: look again.
+    pub fn peek(ground: &Ground, dir: &Path) -> Outbox {
         Outbox { ground: ground.clone(), dir: dir.into() }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -104,7 +104,7 @@ impl Client {
 
     fn ask(&self, method: Method, path: &str, time_max: Duration) -> Result<Answer, Unanswered> {
         let asking = async {
-            let response = self.send(method, path).await?;
+            let response = self.send(method, path, Bytes::new()).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| self.broken(&error))?.to_bytes();
@@ -124,13 +124,29 @@ impl Client {
 
     /// Gives each line of the answer to `GET path` to `each`, until it breaks off or the daemon does; an answer other than
     /// 200 is given back. Once it has begun, the time it takes is not limited.
-    pub fn lines(
+    pub fn lines(&self, path: &str, each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Option<Answer>, Unanswered> {
+        self.lines_of(Method::GET, path, Bytes::new(), each)
+    }
+
+    /// As [`lines`](Self::lines), of the answer to a `POST` of this body.
+    pub fn post_for_lines(
         &self,
         path: &str,
+        body: Vec<u8>,
+        each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Option<Answer>, Unanswered> {
+        self.lines_of(Method::POST, path, body.into(), each)
+    }
+
+    fn lines_of(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
         mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<Option<Answer>, Unanswered> {
         self.runtime.block_on(async {
-            let response = self.within(ANSWER_TIME_MAX, self.send(Method::GET, path)).await?;
+            let response = self.within(ANSWER_TIME_MAX, self.send(method, path, body)).await?;
             let status = response.status();
             let mut body = response.into_body();
             let mut begun = BytesMut::new();
@@ -154,7 +170,7 @@ impl Client {
         })
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Unanswered> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Unanswered> {
         let address = &self.address;
         let nobody = |why: &dyn fmt::Display| {
             Unanswered(format!(
@@ -178,7 +194,7 @@ impl Client {
             .header(header::HOST, address)
             .header(header::USER_AGENT, concat!("hydrant/", env!("CARGO_PKG_VERSION")))
             .header(guard::HEADER, "1")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| self.broken(&error))?;
         // Not HTTP at all, or closed at once: as one that was asked in a language that it does not speak does.
         let response = sender.send_request(request).await.map_err(|error| match error.is_parse() {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod audit;
 pub mod check;
 pub mod client;
 pub mod completion;
@@ -9,6 +10,7 @@ pub mod log;
 pub mod paint;
 pub mod progress;
 pub mod reload;
+pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod status;
@@ -53,6 +55,10 @@ pub enum Command {
     Status(status::Arguments),
     /// Let a running daemon look at its pipeline files now
     Reload(reload::Arguments),
+    /// Feed error objects, or records that a stream still holds, through a pipeline once more
+    Replay(replay::Arguments),
+    /// Prove that what lies in a store has no gap and no overlap
+    Audit(audit::Arguments),
     /// Schemas: of records, to be pasted into a pipeline, and of pipelines, for editors
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly

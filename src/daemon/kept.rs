@@ -53,7 +53,7 @@ impl Left {
         let outbox = dir.join("outbox");
         let pending = match ground.disk.list(&outbox) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            _ => Outbox::look(ground, &outbox).pending()?,
+            _ => Outbox::peek(ground, &outbox).pending()?,
         };
         let mut promised = 0;
         for sealed in pending.into_values().flatten() {

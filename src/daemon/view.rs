@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
+use crate::error::{Blame, Fault};
 use crate::live::{Live, Seen};
 use crate::metrics::{Metrics, Positions, Stands};
 use crate::pipeline::Way;
@@ -14,23 +16,51 @@ use crate::source::Unit;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
 use crate::status::reload::{Refused, Reloaded};
+use crate::status::replay::{Ask, Hearing};
 use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, State, StreamView, View, WayView};
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
+use super::replay::{Kit, Replaying, opener};
 
 /// What runs.
 pub struct Standing {
     fleet: Arc<Fleet>,
     requests: mpsc::Sender<Request>,
     started_ms: i64,
+    replaying: Replaying,
 }
 
 impl Standing {
     /// The fleet since now; reloads are asked for with `requests`.
     pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
         tokio::spawn(sample(fleet.house.metrics.clone()));
-        Standing { fleet: fleet.clone(), requests, started_ms: fleet.house.ground.clock.now_ms() }
+        let started_ms = fleet.house.ground.clock.now_ms();
+        Standing { fleet: fleet.clone(), requests, started_ms, replaying: Replaying::default() }
+    }
+
+    /// What a replay of a pipeline needs.
+    fn kit(&self, pipeline: &str) -> Result<Kit, Fault> {
+        let super::House { ground, budget, metrics, .. } = self.fleet.house.clone();
+        let running =
+            self.fleet.pipeline(pipeline).map(|of| of.told()).and_then(|told| Some((told.way?, told.wanted?)));
+        let Some((way, wanted)) = running else {
+            let names: Vec<String> = self.fleet.pipelines().iter().map(|of| of.name.clone()).collect();
+            let message = format!("no pipeline {pipeline} runs here: there are {}", names.join(", "));
+            return Err(Fault::new(Blame::Config, message));
+        };
+        Ok(Kit {
+            state: self.fleet.settings.state.clone(),
+            recipe: way.recipe.clone(),
+            transforms: wanted.spec.transforms.clone(),
+            open_sink: opener(wanted.spec.sink.clone(), &ground),
+            stream: wanted.stream().and_then(|name| self.fleet.streams.get(name)),
+            stream_is_read: true,
+            stop: CancellationToken::new(),
+            ground,
+            budget,
+            metrics,
+        })
     }
 
     /// The tail of a stream moves also while a pipeline does not read.
@@ -95,6 +125,11 @@ impl Admin for Standing {
     fn live(&self, pipeline: &str) -> Option<Live> {
         let known = self.fleet.pipeline(pipeline)?;
         Some(self.fleet.house.metrics.pipeline(&known.name).live.clone())
+    }
+
+    fn replay(&self, ask: Ask) -> Hearing {
+        let kit = self.kit(&ask.pipeline);
+        self.replaying.begin(ask, kit)
     }
 
     async fn reload(&self) -> Reloaded {

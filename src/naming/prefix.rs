@@ -181,6 +181,24 @@ impl ErrorPrefix {
         &self.template.warnings
     }
 
+    /// What the names of all error objects begin with: the prefix up to its first time or random text, for each reason that
+    /// comes before that.
+    pub fn beginnings(&self) -> Vec<String> {
+        let mut all = vec![String::new()];
+        for part in &self.template.parts {
+            match part {
+                Part::Literal(text) => all.iter_mut().for_each(|beginning| beginning.push_str(text)),
+                Part::Reason => {
+                    let by = [RejectedBy::Transform, RejectedBy::Format, RejectedBy::Prefix];
+                    let each = |beginning: &String| by.map(|by| format!("{beginning}{}", by.as_str()));
+                    all = all.iter().flat_map(each).collect();
+                }
+                _ => break,
+            }
+        }
+        all
+    }
+
     /// Writes the partition of a record that was set aside to `out`.
     pub fn partition(&self, by: RejectedBy, arrival_ms: i64, scratch: &mut Scratch, out: &mut String) {
         out.clear();

@@ -30,6 +30,15 @@ impl LocalRoot {
         Ok(LocalRoot { root: fs::canonicalize(root)?, durable: Mutex::default() })
     }
 
+    /// The folder as it is, to be read only.
+    pub fn existing(root: &Path) -> io::Result<LocalRoot> {
+        let root = fs::canonicalize(root)?;
+        match root.is_dir() {
+            true => Ok(LocalRoot { root, durable: Mutex::default() }),
+            false => Err(crate::disk::not_a_folder(&root)),
+        }
+    }
+
     /// Where the folder lies, without symbolic links.
     pub fn path(&self) -> &Path {
         &self.root

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::error::{Blame, Fault};
 
-pub use object_store::{Look, ObjectSink};
+pub use object_store::{Listed, ListedKind, Look, ObjectSink};
 pub use options::{Options, OptionsError, Text, retry};
 
 /// One sealed object, to be read piece by piece from where it lies.

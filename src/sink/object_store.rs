@@ -12,6 +12,7 @@
 //! The promise: when `put` answers well, the object is there, durably, with the sealed bytes, and was never another;
 //! nothing foreign was overwritten or removed. It tries for ever, and says so each time.
 
+mod list;
 mod look;
 
 use std::future::Future;
@@ -40,6 +41,7 @@ use super::options::{Options, Place};
 use super::trouble::{self, Meaning};
 use super::{Put, PutError, Trouble, Upload};
 
+pub use list::{Listed, ListedKind};
 pub use look::Look;
 
 /// First wait between two attempts.

@@ -6,6 +6,7 @@
 pub mod demo;
 pub mod file;
 pub mod gather;
+pub mod replay;
 
 use async_trait::async_trait;
 

@@ -3,6 +3,7 @@
 pub mod guard;
 mod page;
 pub mod reload;
+pub mod replay;
 mod server;
 pub mod tap;
 pub mod view;
@@ -21,6 +22,7 @@ use url::form_urlencoded;
 use crate::live::Live;
 use guard::Sight;
 use reload::Reloaded;
+use replay::{Ask, Hearing};
 pub use server::serve;
 use view::View;
 
@@ -42,6 +44,9 @@ pub trait Admin: Send + Sync + 'static {
     /// Looks at the files now and takes what has changed; answers when that is done. Cancelled, it is done all the same.
     async fn reload(&self) -> Reloaded;
 
+    /// Begins a replay; whoever stops hearing ends it, and the next one goes on.
+    fn replay(&self, ask: Ask) -> Hearing;
+
     /// Bytes that were read since the start, and bytes that are known to be there, where all sources are files that have an
     /// end.
     fn read_of(&self) -> Option<(u64, u64)> {
@@ -60,6 +65,7 @@ pub fn routes(admin: Arc<dyn Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/status", get(status))
         .route("/api/reload", post(reload))
+        .route("/api/replay", post(replay::replay))
         .route("/api/tap", get(tap::tap))
         .with_state(admin)
 }

@@ -1,5 +1,6 @@
 //! The stories, in one binary.
 
+mod audit;
 mod bad_moments;
 mod chunk;
 mod crash;
@@ -27,6 +28,9 @@ mod receive;
 mod redact;
 mod reference;
 mod reload;
+mod replay;
+mod replay_crash;
+mod replay_sources;
 mod s3;
 mod schema;
 mod sim;

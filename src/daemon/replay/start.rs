@@ -1,0 +1,177 @@
+//! Where a replay runs: in the daemon, beside its pipelines, or alone, when no daemon has the state folder.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Kit, say};
+use crate::budget::Budget;
+use crate::checkpoint::Checkpoint;
+use crate::chunk::Recipe;
+use crate::config::{PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::cpu::off_async;
+use crate::daemon::lock::StateLock;
+use crate::error::{Blame, Fault};
+use crate::ground::Ground;
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::position::Shard;
+use crate::sink::{self, ObjectSink};
+use crate::spool::{self, Stream};
+use crate::status::replay::{Ask, Hearing, Said, Saying, What};
+
+/// Free bytes that a stream that nobody appends to keeps on the disk.
+const FREE_BYTES_MIN: u64 = 64 << 20;
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Pipelines that are being replayed by this process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Replaying(Arc<Mutex<BTreeMap<String, ()>>>);
+
+impl Replaying {
+    /// Begins what was asked with what `kit` gives, unless a replay of that pipeline is under way.
+    pub fn begin(&self, ask: Ask, kit: Result<Kit, Fault>) -> Hearing {
+        let (saying, hearing) = mpsc::unbounded_channel();
+        let failed = |message: String| Said::Failed { message, config: true };
+        let name = ask.pipeline.clone();
+        let kit = match kit {
+            Ok(kit) => kit,
+            Err(fault) => {
+                say(&saying, failed(format!("{:#}", fault.error)));
+                return hearing;
+            }
+        };
+        if self.names().insert(name.clone(), ()).is_some() {
+            say(
+                &saying,
+                failed(format!("pipeline {name} is being replayed already: wait for that, or end that command")),
+            );
+            return hearing;
+        }
+        let replaying = self.clone();
+        tokio::spawn(async move {
+            let stop = kit.stop.clone();
+            // Nobody hears: the kit ends in order, and the next replay goes on.
+            let leave = async {
+                saying.closed().await;
+                stop.cancel();
+                std::future::pending::<()>().await
+            };
+            tokio::select! {
+                () = kit.run(&ask, &saying) => {}
+                () = leave => {}
+            }
+            replaying.names().remove(&name);
+        });
+        hearing
+    }
+
+    fn names(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How sinks are opened: with the options of this one, but for the URL.
+pub fn opener(options: sink::Options, ground: &Ground) -> super::OpenSink {
+    let random = ground.random.clone();
+    Box::new(move |url| {
+        let options = sink::Options { url: url.to_owned(), ..options.clone() };
+        off_async(|| ObjectSink::open(&options, random.clone()))
+    })
+}
+
+/// Replays without a daemon: takes the lock of the state folder, and gives it back at the end.
+pub async fn alone(settings: &Settings, spec: PipelineSpec, ask: &Ask, saying: &Saying, stop: CancellationToken) {
+    if let Err(fault) = try_alone(settings, spec, ask, saying, stop).await {
+        let config = fault.blame == Blame::Config;
+        say(saying, Said::Failed { message: format!("{:#}", fault.error), config });
+    }
+}
+
+async fn try_alone(
+    settings: &Settings,
+    spec: PipelineSpec,
+    ask: &Ask,
+    saying: &Saying,
+    stop: CancellationToken,
+) -> Result<(), Fault> {
+    let pipelines = settings.state.join("pipelines");
+    let dir = pipelines.join(&spec.name);
+    if !dir.is_dir() {
+        let state = settings.state.display();
+        let message = format!("state folder {state}: pipeline {} has never run on it", spec.name);
+        return Err(Fault::new(Blame::Config, format!("{message}\nhint: name the folder of its daemon with --state")));
+    }
+    let _lock = StateLock::take(&settings.state)?;
+    let ground = Ground::real();
+    let stream = match (&ask.what, &spec.source) {
+        (What::Records(_), SourceSpec::Stream(wanted)) => Some(open_stream(settings, &ground, wanted).await?),
+        _ => None,
+    };
+    let format = off_async(|| spec.format.open(&ground.disk, &dir.join("schema"), &spec.name))?;
+    let recipe = Recipe {
+        pipeline: spec.name.clone(),
+        format,
+        prefix: spec.prefix,
+        error_prefix: spec.error_prefix,
+        sink: spec.sink.url.clone(),
+        limits: spec.limits,
+    };
+    let kit = Kit {
+        budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
+        metrics: Metrics::new(),
+        state: settings.state.clone(),
+        recipe: Arc::new(recipe),
+        transforms: spec.transforms,
+        open_sink: opener(spec.sink, &ground),
+        stream: stream.clone(),
+        // Its pipelines are not here to say what they need.
+        stream_is_read: false,
+        stop,
+        ground,
+    };
+    kit.run(ask, saying).await;
+    if let Some(stream) = stream {
+        stream.stop().await;
+    }
+    Ok(())
+}
+
+async fn open_stream(settings: &Settings, ground: &Ground, wanted: &StreamSpec) -> Result<Stream, Fault> {
+    let dir = settings.state.join("streams").join(&wanted.name);
+    let shard = spool::shard_of(ground, &dir)?;
+    let Some(shard) = shard else {
+        let message = format!("stream {}: there is none in {}", wanted.name, settings.state.display());
+        return Err(Fault::new(Blame::Config, message));
+    };
+    let options = spool::Options {
+        segment_bytes: SEGMENT_BYTES,
+        spool_bytes_max: wanted.spool_bytes_max,
+        free_bytes_min: FREE_BYTES_MIN,
+        once_window_ms: u64::try_from(wanted.once_window.as_millis()).unwrap_or(u64::MAX),
+        known_durable: off_async(|| known_durable(ground, &settings.state, &shard))?,
+        on_corruption: settings.on_corruption,
+    };
+    Stream::open(ground, &dir, &wanted.name, &options).await
+}
+
+/// The highest position of a shard in any checkpoint or outbox: all below was durable.
+fn known_durable(ground: &Ground, state: &Path, shard: &Shard) -> Result<u64, Fault> {
+    let mut highest = 0;
+    for entry in std::fs::read_dir(state.join("pipelines")).map_err(Fault::disk)? {
+        let dir = entry.map_err(Fault::disk)?.path();
+        let outbox = dir.join("outbox");
+        let promised = match ground.disk.list(&outbox) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            _ => Outbox::peek(ground, &outbox).pending()?.remove(shard),
+        };
+        let ends = promised.into_iter().flatten().map(|sealed| sealed.range().end.clone());
+        let delivered = Checkpoint::<()>::peek(&*ground.disk, &dir)?.remove(shard);
+        highest = ends.chain(delivered).filter_map(|at| at.as_u64()).fold(highest, u64::max);
+    }
+    Ok(highest)
+}
