@@ -46,10 +46,6 @@ impl Found {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 /// The pipeline files that `paths` name. Files as they are; of folders all `*.yaml` and `*.yml` that do not begin with a
 /// dot and hold neither settings nor test cases. Warns of settings that lie in a folder and are not `settings_file`,
 /// which was read.
