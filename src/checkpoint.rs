@@ -9,6 +9,8 @@
 //! b07d11c09a55 90377 (then zeros up to the length of the file)
 //! ```
 
+mod drained;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
@@ -20,6 +22,8 @@ use crate::disk::{Disk, born_whole, read_all};
 use crate::error::Fault;
 use crate::ground::Ground;
 use crate::position::{Position, Shard, ShardRange};
+
+pub use drained::{drained, mark_drained, unmark_drained};
 
 const SLOTS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
 /// A slot is created with this many bytes and doubles before it gets tight.
@@ -98,6 +102,14 @@ impl<K> Checkpoint<K> {
         Ok(passed)
     }
 
+    /// Goes on at `upto` without what lies before it: its source has it no more. Durable. Blocking.
+    pub fn pass_over(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
+        let mut inside = self.inside();
+        assert!(!inside.ahead.contains_key(shard), "nothing of {shard} is on its way");
+        inside.shards.insert(shard.clone(), upto.clone());
+        inside.write()
+    }
+
     /// All shards that something was delivered of, with their positions.
     pub fn all(&self) -> BTreeMap<Shard, Position> {
         self.inside().shards.clone()
@@ -106,6 +118,12 @@ impl<K> Checkpoint<K> {
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the checkpoint in `dir` says, for somebody else than its pipeline, which must not be at work. Blocking.
+pub fn look(ground: &Ground, dir: &Path) -> Result<BTreeMap<Shard, Position>, Fault> {
+    let read = read(&*ground.disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
+    read.map(|(_, shards)| shards).map_err(Fault::disk)
 }
 
 impl<K> Inside<K> {

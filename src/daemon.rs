@@ -1,41 +1,64 @@
-//! The daemon: starts what is configured, keeps it going, stops it in order.
+//! The daemon: starts what is configured, keeps it in line with its files, stops it in order.
 //!
-//! Start: lock the state folder, open promises and checkpoints, then the streams they read, then the doors. Stop: doors
-//! first, then the group commits under way, then the pipelines, which keep what they are uploading for a few seconds.
+//! Start: lock the state folder, open the streams with their doors, then what each pipeline has kept, and run. While it
+//! runs, files that change start, switch and drain their own pipelines ([`reload`]), and nothing else. Stop: doors first,
+//! then the group commits under way, then the pipelines, which keep what they are uploading for a few seconds.
 
 mod build;
+mod fleet;
+mod kept;
 mod lock;
 mod notify;
+mod reload;
 pub mod replay;
+mod streams;
+mod supervise;
 mod view;
+mod watch;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::config::{PipelineSpec, Settings};
+use crate::config::{FedBy, Loader, Revision, Settings, SourceSpec};
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
-use crate::pipeline::{self, Way};
 use crate::receive;
-use crate::spool::Stream;
+use crate::status::view::DoorsView;
 use crate::status::{self, Admin};
 use crate::units::Size;
 
+use fleet::Fleet;
 use lock::StateLock;
+use reload::Reloader;
+use streams::Streams;
+use watch::Watch;
 
 /// How long a stop may take in all.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+/// Requests for a reload that may wait for the one before; further ones wait outside.
+const REQUESTS_MAX: usize = 64;
 
-/// How often files that transforms were made of are looked at.
-const RENEW_INTERVAL: Duration = Duration::from_secs(1);
+/// What is to run, and where it was found.
+pub struct Found {
+    pub loader: Loader,
+    /// Files and folders, as named.
+    pub paths: Vec<PathBuf>,
+    /// The file that the settings came from.
+    pub settings_file: Option<PathBuf>,
+    /// All pipelines of the paths, none with problems.
+    pub revisions: Vec<Revision>,
+}
 
 /// What every part of the house uses.
 #[derive(Clone)]
@@ -43,57 +66,74 @@ struct House {
     ground: Ground,
     budget: Budget,
     metrics: Metrics,
-    /// What is not as it should be, for `/healthz`.
+    /// What is wrong with the house itself and stays so, for `/healthz`.
     ills: Arc<Mutex<Vec<String>>>,
+    /// Pipelines that are at work on their state.
+    at_work: Arc<Mutex<BTreeSet<String>>>,
+    /// Once they are open.
+    doors: Arc<OnceLock<DoorsView>>,
 }
 
 impl House {
-    fn ail(&self, what: String) {
-        self.ills.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    fn new(settings: &Settings) -> House {
+        House {
+            ground: Ground::real(),
+            budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
+            metrics: Metrics::new(),
+            ills: Arc::default(),
+            at_work: Arc::default(),
+            doors: Arc::default(),
+        }
     }
+
+    fn ail(&self, what: String) {
+        lock(&self.ills).push(what);
+    }
+
+    /// A pipeline is at work on its state from now on; answers whether it was not.
+    fn works(&self, pipeline: &str) -> bool {
+        lock(&self.at_work).insert(pipeline.to_owned())
+    }
+
+    fn rests(&self, pipeline: &str) {
+        lock(&self.at_work).remove(pipeline);
+    }
+
+    fn at_work(&self) -> BTreeSet<String> {
+        lock(&self.at_work).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the pipelines until a signal, or, with `--once`, until all have ended and everything is delivered.
 ///
-/// `onlooker` is called once, when it is known what runs.
-pub async fn run(
-    settings: Settings,
-    specs: Vec<PipelineSpec>,
-    onlooker: impl FnOnce(Arc<dyn Admin>),
-) -> Result<(), Fault> {
-    let began = Instant::now();
+/// `onlooker` is called once, when the house stands.
+pub async fn run(settings: Settings, found: Found, onlooker: impl FnOnce(Arc<dyn Admin>)) -> Result<(), Fault> {
+    let (began, once) = (Instant::now(), settings.once);
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    let hang_ups = listen(SignalKind::hangup())?;
     open_files_as_many_as_allowed();
     let _lock = StateLock::take(&settings.state)?;
-    let house = House {
-        ground: Ground::real(),
-        budget: Budget::new(usize::try_from(settings.memory_budget_bytes).unwrap_or(usize::MAX)),
-        metrics: Metrics::new(),
-        ills: Arc::default(),
-    };
-    let began_ms = house.ground.clock.now_ms();
-    let built = build::build(&house, &settings, specs).await?;
-
-    let mut serving = JoinSet::new();
-    if let Some(doors) = built.doors.clone() {
-        receive::check_exposure(settings.listen, &settings.auth(), settings.anonymous)
-            .map_err(|problem| Fault::new(Blame::Config, problem))?;
-        let listener = bind(settings.listen, "--listen").await?;
-        let address = listener.local_addr().unwrap_or(settings.listen);
-        tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
-        serving.spawn(receive::serve(listener, doors, stop.clone()));
-    }
-    let standing: Arc<dyn Admin> = Arc::new(view::Standing::new(&house, &built, began_ms, &settings.state));
+    let (house, settings) = (House::new(&settings), Arc::new(settings));
+    let (faults, mut faulty) = mpsc::unbounded_channel();
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let streams = Streams::new(&house, &settings, faults.clone(), stop.clone());
+    let fleet = Arc::new(Fleet::new(house.clone(), settings.clone(), streams, faults));
+    let standing: Arc<dyn Admin> = Arc::new(view::Standing::new(&fleet, requests));
     onlooker(standing.clone());
-    if !settings.once {
-        let listener = bind(settings.admin, "--admin").await?;
-        let address = listener.local_addr().unwrap_or(settings.admin);
-        tracing::info!(%address, "serving /healthz and /metrics");
-        tokio::spawn(status::serve(listener, status::routes(standing.clone()), settings.admin_anonymous, stop.clone()));
+    if !once {
+        serve_admin(&settings, standing.clone(), &stop).await?;
     }
+    let Found { loader, paths, settings_file, revisions } = found;
+    let stdin = stdin_of(&revisions);
+    let watch = Watch::new(&paths);
+    let reloader = Reloader::start(fleet.clone(), loader, paths, settings_file, revisions).await?;
     let mut feeding = JoinSet::new();
-    if let Some(stream) = built.stdin.clone() {
+    if let Some(stream) = stdin.and_then(|name| fleet.streams.get(&name)) {
         let (clock, stop) = (house.ground.clock.clone(), stop.clone());
         feeding.spawn(async move {
             let fed = receive::stdin::run(tokio::io::stdin(), &stream, &clock, stop).await;
@@ -103,93 +143,84 @@ pub async fn run(
             })
         });
     }
-    let mut running = JoinSet::new();
-    for (way, _) in built.ways.clone() {
-        tracing::info!(pipeline = way.name, sink = way.recipe.sink, state = %settings.state.display(), "running");
-        let (house, stop) = (house.clone(), stop.clone());
-        running.spawn(async move {
-            let name = way.name.clone();
-            let ended = pipeline::run(way, stop).await;
-            if let Err(fault) = &ended {
-                tracing::error!(pipeline = name, error = format!("{:#}", fault.error), "the pipeline has stopped");
-                house.ail(format!("pipeline {name} has stopped: {:#}", fault.error));
-            }
-            ended
-        });
+    let mut failed = faulty.try_recv().ok();
+    if !failed.as_ref().is_some_and(Fault::ends_process) {
+        let ready_ms = began.elapsed().as_millis();
+        tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
+        notify::ready();
     }
-    if !settings.once {
-        for (way, _) in &built.ways {
-            tokio::spawn(renew_transforms(way.clone()));
-        }
+    if !once {
+        let (stop, serving) = (stop.clone(), reloader.serve(watch, hang_ups, asked));
+        tokio::spawn(async move { stop.run_until_cancelled(serving).await });
     }
-    let ready_ms = began.elapsed().as_millis();
-    tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
-    notify::ready();
+    let mut heart = notify::Heart::of_systemd();
 
-    let mut failed = None;
-    while !(settings.once && running.is_empty() && (feeding.is_empty() || failed.is_some())) {
+    while !failed.as_ref().is_some_and(Fault::ends_process) {
         tokio::select! {
             () = stop.cancelled() => break,
-            fault = build::first_failure(&built.streams) => {
-                failed = Some(fault);
-                break;
-            }
+            Some(fault) = faulty.recv() => failed = most_severe(failed, fault),
+            () = heart.due() => heart.beat(standing.clone()),
             Some(Ok(fed)) = feeding.join_next() => match fed {
                 Ok(summary) => tracing::info!(summary.records, summary.too_long, "standard input has ended"),
                 Err(fault) => {
                     tracing::error!("{:#}: given up", fault.error);
                     house.ail(format!("{:#}", fault.error));
-                    failed = failed.or(Some(fault));
+                    failed = most_severe(failed, fault);
                 }
             },
-            Some(ended) = running.join_next() => match pipeline::finished(ended) {
-                Ok(()) => {}
-                // A foreign object: the other pipelines go on.
-                Err(fault) if !fault.ends_process() => failed = failed.or(Some(fault)),
-                Err(fault) => {
-                    failed = Some(fault);
-                    break;
-                }
-            },
+            () = fleet.all_ended(), if once && (feeding.is_empty() || failed.is_some()) => break,
         }
+    }
+    while let Ok(fault) = faulty.try_recv() {
+        failed = most_severe(failed, fault);
     }
     let interrupted = stop.is_cancelled();
     notify::stopping();
     stop.cancel();
-    shut_down(&built.streams, serving, feeding, running).await;
+    shut_down(&fleet, feeding).await;
     match failed {
-        Some(fault) if settings.once || fault.ends_process() => Err(fault),
-        None if settings.once && interrupted => {
+        Some(fault) if once || fault.ends_process() => Err(fault),
+        None if once && interrupted => {
             Err(Fault::new(Blame::Source, "stopped before everything was delivered; the next start goes on"))
         }
         _ => Ok(()),
     }
 }
 
-/// Looks for changed modules of a pipeline, for ever.
-async fn renew_transforms(way: Arc<Way>) {
-    loop {
-        tokio::time::sleep(RENEW_INTERVAL).await;
-        let renewing = way.clone();
-        // Compiling takes seconds, and must not hold up whoever is in a hurry.
-        if let Err(panic) = tokio::task::spawn_blocking(move || renewing.transforms.renew()).await {
-            tracing::error!(pipeline = way.name, error = %panic, "changed modules cannot be looked at now");
-        }
+/// The first fault, unless a later one ends the process.
+fn most_severe(known: Option<Fault>, fault: Fault) -> Option<Fault> {
+    match known {
+        Some(known) if known.ends_process() || !fault.ends_process() => Some(known),
+        _ => Some(fault),
     }
 }
 
-/// Doors first, then the group commits under way, then the pipelines with what they are uploading.
-async fn shut_down(
-    streams: &[Stream],
-    mut serving: JoinSet<()>,
-    mut feeding: JoinSet<Result<receive::stdin::Summary, Fault>>,
-    mut running: JoinSet<Result<(), Fault>>,
-) {
+async fn serve_admin(settings: &Settings, admin: Arc<dyn Admin>, stop: &CancellationToken) -> Result<(), Fault> {
+    let listener = bind(settings.admin, "--admin").await?;
+    let address = listener.local_addr().unwrap_or(settings.admin);
+    tracing::info!(%address, "serving the status page, /healthz and /metrics");
+    // Nobody waits for it to end: a scrape that is never sent whole must not hold up a stop.
+    tokio::spawn(status::serve(listener, status::routes(admin), settings.admin_anonymous, stop.clone()));
+    Ok(())
+}
+
+/// The stream that standard input feeds: one at the most.
+fn stdin_of(revisions: &[Revision]) -> Option<String> {
+    revisions.iter().find_map(|revision| match &revision.spec.as_ref().ok()?.source {
+        SourceSpec::Stream(stream) if stream.fed_by == FedBy::Stdin => Some(stream.name.clone()),
+        _ => None,
+    })
+}
+
+/// Doors first, then the group commits under way; the pipelines meanwhile, with what they are uploading.
+async fn shut_down(fleet: &Arc<Fleet>, mut feeding: JoinSet<Result<receive::stdin::Summary, Fault>>) {
     let quiet = async {
-        while serving.join_next().await.is_some() {}
-        while feeding.join_next().await.is_some() {}
-        futures::future::join_all(streams.iter().map(Stream::stop)).await;
-        while running.join_next().await.is_some() {}
+        let closed = async {
+            fleet.streams.served().await;
+            while feeding.join_next().await.is_some() {}
+            fleet.streams.stop().await;
+        };
+        tokio::join!(closed, fleet.stop());
     };
     if tokio::time::timeout(STOP_TIME_MAX, quiet).await.is_err() {
         tracing::warn!("not everything stopped in time; the next start goes on where it was");
@@ -212,9 +243,12 @@ fn open_files_as_many_as_allowed() {
     }
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Fault> {
+    signal(kind).map_err(|error| Fault { blame: Blame::Bug, error: error.into() })
+}
+
 /// The first signal stops in order, the second at once.
 fn stop_on_signals(stop: &CancellationToken) -> Result<(), Fault> {
-    let listen = |kind| signal(kind).map_err(|error| Fault { blame: Blame::Bug, error: error.into() });
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = stop.clone();
     tokio::spawn(async move {

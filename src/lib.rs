@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cpu;
 pub mod disk;
 pub mod error;
+pub mod inputs;
 pub mod nearest;
 pub mod position;
 pub mod record;

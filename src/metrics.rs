@@ -1,11 +1,11 @@
 //! What is counted, and the five positions of every shard: `released <= delivered <= sealed <= read <= tail`.
 //!
-//! Names are stable and documented in the README; label sets are bounded (pipelines, streams, reasons, and at most
-//! [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
+//! Names are stable and documented in `docs/metrics.md` (`tests/it/metrics.rs` holds us to it); label sets are bounded
+//! (pipelines, streams, reasons, and at most [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
 
 mod progress;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,14 +46,26 @@ struct Families {
     retries: Family<OfPipeline, Counter>,
     blocked: Family<OfPipeline, Gauge>,
     oldest_undelivered: Family<OfPipeline, Gauge<f64, AtomicU64>>,
+    running: Family<OfPipeline, Gauge>,
+    revision: Family<OfPipeline, Gauge>,
+    revision_refused: Family<OfPipeline, Gauge>,
+    standing: Mutex<BTreeSet<String>>,
+    started: Gauge<f64, AtomicU64>,
     positions: Family<OfPosition, Gauge<f64, AtomicU64>>,
     spool_bytes: Family<OfStream, Gauge>,
+    spool_bytes_max: Family<OfStream, Gauge>,
     spool_records: Family<OfStream, Gauge>,
     spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
     lives: Mutex<BTreeMap<String, PipelineCounters>>,
+    /// The labels in use, so that they can be removed with their pipeline.
+    rejected_for: Reasons,
+    cut_for: Reasons,
 }
+
+/// By pipeline: reasons, with codes where there are some.
+type Reasons = Mutex<BTreeMap<String, BTreeSet<(&'static str, &'static str)>>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPipeline {
@@ -88,6 +100,18 @@ struct OfStream {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfUse {
     r#use: &'static str,
+}
+
+/// How a pipeline stands.
+#[derive(Debug, Clone)]
+pub struct Stands {
+    pub pipeline: String,
+    /// It does what its file says, or has done it.
+    pub runs: bool,
+    /// From 1.
+    pub revision: u64,
+    /// Whether what its file says now was refused.
+    pub refused: bool,
 }
 
 impl Default for Metrics {
@@ -125,17 +149,29 @@ impl Metrics {
                 "oldest_undelivered_seconds",
                 "Since the oldest record arrived that was read and is not delivered; 0: there is none",
             ),
+            running: family(of, "pipeline_running", "0 while it has stopped or cannot start, else 1"),
+            revision: family(of, "revision", "Number of the revision that runs, from 1 since the start"),
+            revision_refused: family(
+                of,
+                "revision_refused",
+                "1 while what its file says now could not be taken, and the revision before it runs",
+            ),
+            standing: Mutex::default(),
+            started: family(of, "start_time_seconds", "When the process started, Unix time"),
             positions: family(
                 of,
                 "position",
                 "The five positions of a shard: released <= delivered <= sealed <= read <= tail",
             ),
             spool_bytes: family(of, "spool_bytes", "Bytes of a stream's segments on disk"),
+            spool_bytes_max: family(of, "spool_bytes_max", "Bytes above which a stream's producers are throttled"),
             spool_records: family(of, "spool_records", "Records ever acknowledged to producers"),
             spool_refused: family(of, "spool_refused", "Requests answered with throttling since the start"),
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
             sync_seconds,
             lives: Mutex::default(),
+            rejected_for: Mutex::default(),
+            cut_for: Mutex::default(),
             registry,
         }))
     }
@@ -173,6 +209,46 @@ impl Metrics {
         }
     }
 
+    /// Forgets all that was said of a pipeline that is gone. Nobody may count for it any more.
+    pub fn forget_pipeline(&self, pipeline: &str) {
+        let of = OfPipeline { pipeline: pipeline.to_owned() };
+        let families = &*self.0;
+        for family in [
+            &families.records_in,
+            &families.bytes_in,
+            &families.records_out,
+            &families.bytes_out,
+            &families.objects_out,
+            &families.dropped,
+            &families.retries,
+        ] {
+            family.remove(&of);
+        }
+        families.transforms_failing.remove(&of);
+        families.blocked.remove(&of);
+        families.oldest_undelivered.remove(&of);
+        let of_it = |of: &Reasons| {
+            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
+            all.remove(pipeline).unwrap_or_default()
+        };
+        for (reason, code) in of_it(&families.rejected_for) {
+            families.rejected.remove(&OfRejected { pipeline: pipeline.to_owned(), reason, code });
+        }
+        for (reason, _) in of_it(&families.cut_for) {
+            families.cuts.remove(&OfReason { pipeline: pipeline.to_owned(), reason });
+        }
+        families.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+    }
+
+    /// Forgets all that was said of a stream that is closed.
+    pub fn forget_stream(&self, stream: &str) {
+        let of = OfStream { stream: stream.to_owned() };
+        for family in [&self.0.spool_bytes, &self.0.spool_bytes_max, &self.0.spool_records, &self.0.spool_refused] {
+            family.remove(&of);
+        }
+        self.0.sync_seconds.remove(&of);
+    }
+
     /// Looks at what every pipeline has counted so far; to be called once a second.
     pub fn sample(&self) {
         for counters in self.0.lives.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -186,10 +262,37 @@ impl Metrics {
         let families = &*self.0;
         StreamMetrics {
             bytes: families.spool_bytes.get_or_create_owned(&of),
+            bytes_max: families.spool_bytes_max.get_or_create_owned(&of),
             records: families.spool_records.get_or_create_owned(&of),
             refused: families.spool_refused.get_or_create_owned(&of),
             sync_seconds: families.sync_seconds.get_or_create_owned(&of),
         }
+    }
+
+    /// Says how all pipelines stand, and forgets it of those that are gone.
+    pub fn set_standing(&self, all: impl Iterator<Item = Stands>) {
+        let families = &*self.0;
+        let mut known = families.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *known);
+        for Stands { pipeline, runs, revision, refused } in all {
+            let of = OfPipeline { pipeline };
+            families.running.get_or_create_owned(&of).set(i64::from(runs));
+            families.revision.get_or_create_owned(&of).set(i64::try_from(revision).unwrap_or(i64::MAX));
+            families.revision_refused.get_or_create_owned(&of).set(i64::from(refused));
+            gone.remove(&of.pipeline);
+            known.insert(of.pipeline);
+        }
+        for pipeline in gone {
+            let of = OfPipeline { pipeline };
+            for family in [&families.running, &families.revision, &families.revision_refused] {
+                family.remove(&of);
+            }
+        }
+    }
+
+    /// Says when the process started, in Unix milliseconds.
+    pub fn set_started(&self, at_ms: i64) {
+        self.0.started.set(at_ms as f64 / 1e3);
     }
 
     /// Says how much of the budget is in use.
@@ -275,12 +378,23 @@ impl PipelineMetrics {
     pub fn rejected(&self, why: &Reason, payload: &[u8], at_ms: i64) {
         self.live.rejected(why, payload, at_ms);
         let of = OfRejected { pipeline: self.pipeline.clone(), reason: why.by.as_str(), code: why.code };
+        self.note(&self.metrics.0.rejected_for, why.by.as_str(), why.code, || {
+            self.metrics.0.rejected.get(&of).is_none()
+        });
         self.metrics.0.rejected.get_or_create_owned(&of).inc();
+    }
+
+    fn note(&self, of: &Reasons, reason: &'static str, code: &'static str, is_new: impl FnOnce() -> bool) {
+        if is_new() {
+            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(self.pipeline.clone()).or_default().insert((reason, code));
+        }
     }
 
     /// Counts a chunk that `cause` ended.
     pub fn cut(&self, cause: &'static str) {
         let of = OfReason { pipeline: self.pipeline.clone(), reason: cause };
+        self.note(&self.metrics.0.cut_for, cause, "", || self.metrics.0.cuts.get(&of).is_none());
         self.metrics.0.cuts.get_or_create_owned(&of).inc();
     }
 
@@ -300,6 +414,7 @@ impl PipelineMetrics {
 #[derive(Clone)]
 pub struct StreamMetrics {
     bytes: Gauge,
+    bytes_max: Gauge,
     records: Gauge,
     refused: Gauge,
     sync_seconds: Histogram,
@@ -312,6 +427,11 @@ impl StreamMetrics {
         self.bytes.set(number(bytes));
         self.records.set(number(records));
         self.refused.set(number(refused));
+    }
+
+    /// Says how many bytes the spool may hold.
+    pub fn set_bytes_max(&self, bytes_max: u64) {
+        self.bytes_max.set(i64::try_from(bytes_max).unwrap_or(i64::MAX));
     }
 
     /// Counts one group commit's sync.

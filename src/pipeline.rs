@@ -10,6 +10,7 @@
 //! read on from the end of the last promise, not from the checkpoint; remove a promise only after the checkpoint has
 //! durably passed it; the checkpoint is the unbroken run of delivered ranges, never the highest one.
 
+mod leave;
 mod transforms;
 mod waiting;
 
@@ -21,7 +22,6 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
@@ -36,15 +36,18 @@ use crate::position::{Position, Shard};
 use crate::sink::{ObjectSink, Upload};
 use crate::source::Source;
 
+pub use leave::{Leave, Leaving};
+use transforms::Piece;
 pub use transforms::Transforms;
-use transforms::{Piece, Transforming};
-use waiting::{Blocked, Pause};
+use waiting::{Blocked, Leaver, Next, Pause};
 pub use waiting::{OutboxRoom, Room};
 
 /// Objects of one promise that are put at the same time.
 const PUTS_AT_ONCE: usize = 16;
-/// How long promises already uploading may go on after a stop; what remains goes out at the next start.
+/// How long promises already uploading may go on after a stop or a cut; what remains goes out at the next start.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long open chunks may take to be ended and promised at a cut; what remains is read again by the next revision.
+const CUT_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// A pipeline as it runs: its stations, in the order of the data.
 pub struct Way {
@@ -57,6 +60,9 @@ pub struct Way {
     pub sinks: BTreeMap<String, ObjectSink>,
     pub checkpoint: Checkpoint<Promised>,
     pub room: OutboxRoom,
+    /// Whether what a dead process left half-done in a folder is removed: only the first revision of a process may, as an
+    /// upload that a cut has called off may still be at work there.
+    pub sweeps: bool,
     pub ground: Ground,
     pub budget: Budget,
     pub metrics: PipelineMetrics,
@@ -66,22 +72,35 @@ pub struct Way {
 /// A promise, with the room that it takes in the outbox.
 pub type Promised = (Sealed, Room);
 
+type Tasks = JoinSet<Result<(), Fault>>;
 type Promises = mpsc::UnboundedSender<Promised>;
 /// Where shards with promises are to be read on: behind the last of them.
 type ReadOn = BTreeMap<Shard, Position>;
 
-/// Runs a pipeline until its source has ended and everything is delivered, or until `stop`. A fault ends it; the next
-/// process goes on where it was.
-pub async fn run(way: Arc<Way>, stop: CancellationToken) -> Result<(), Fault> {
+/// Runs a pipeline until its source has ended and everything is delivered, or until it is told to leave. A fault ends it;
+/// the next process, or the next revision, goes on where it was. When this returns, nothing of it is at work any more.
+pub async fn run(way: Arc<Way>, leaving: Leaving) -> Result<(), Fault> {
+    let (mut filling, mut keeping) = (JoinSet::new(), JoinSet::new());
+    let ended = read_and_keep(&way, &leaving, &mut filling, &mut keeping).await;
+    filling.shutdown().await;
+    keeping.shutdown().await;
+    ended
+}
+
+async fn read_and_keep(
+    way: &Arc<Way>,
+    leaving: &Leaving,
+    filling: &mut Tasks,
+    keeping: &mut Tasks,
+) -> Result<(), Fault> {
     let (promises, mut promised) = mpsc::unbounded_channel();
-    let read_on = resume(&way, &promises)?;
-    let mut reading = std::pin::pin!(read(way.clone(), read_on, promises, stop.clone()));
+    let read_on = resume(way, &promises)?;
+    let mut reading = std::pin::pin!(read(way, read_on, promises, leaving, filling));
     let mut reading_ended = false;
-    let mut keeping = JoinSet::new();
-    while !(stop.is_cancelled() || reading_ended && promised.is_empty() && keeping.is_empty()) {
+    while !(reading_ended && (leaving.is(Leave::Cut) || promised.is_empty() && keeping.is_empty())) {
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
+            () = leaving.until(Leave::Cut), if reading_ended => {}
             Some(done) = keeping.join_next() => finished(done)?,
             Some((sealed, room)) = promised.recv() => {
                 keeping.spawn(keep(way.clone(), sealed, room));
@@ -92,46 +111,64 @@ pub async fn run(way: Arc<Way>, stop: CancellationToken) -> Result<(), Fault> {
             }
         }
     }
-    if !reading_ended {
-        reading.await?;
-    }
     let uploading = async {
         while let Some(done) = keeping.join_next().await {
             finished(done)?;
         }
         Ok(())
     };
-    tokio::time::timeout(GRACE, uploading).await.unwrap_or(Ok(()))
+    // A sink that takes nothing would only keep the next revision waiting.
+    let in_vain = way.metrics.blocked.get() > 0 && !leaving.is(Leave::Stop);
+    let grace = if in_vain { Duration::ZERO } else { GRACE };
+    tokio::time::timeout(grace, uploading).await.unwrap_or(Ok(()))
 }
 
-/// Reads every shard of the source, each in its own task, until all have ended or `stop`.
-async fn read(way: Arc<Way>, read_on: ReadOn, promises: Promises, stop: CancellationToken) -> Result<(), Fault> {
-    let mut filling = JoinSet::new();
-    let mut shards = std::pin::pin!(stream::try_unfold(Pause::default(), |pause| next_shard(&way, pause)));
+/// Reads every shard of the source, each in its own task, until all have ended or the way is left.
+async fn read(
+    way: &Arc<Way>,
+    read_on: ReadOn,
+    promises: Promises,
+    leaving: &Leaving,
+    filling: &mut Tasks,
+) -> Result<(), Fault> {
+    let mut shards = std::pin::pin!(stream::try_unfold(Pause::default(), |pause| next_shard(way, leaving, pause)));
     let mut all_known = false;
-    while !(stop.is_cancelled() || all_known && filling.is_empty()) {
+    while !(leaving.is(Leave::Cut) || all_known && filling.is_empty()) {
         tokio::select! {
             biased;
-            () = stop.cancelled() => {}
+            () = leaving.until(Leave::Cut) => {}
             Some(done) = filling.join_next() => finished(done)?,
             shard = shards.try_next(), if !all_known => match shard? {
                 Some(shard) => {
                     let from = read_on.get(&shard).cloned().or_else(|| way.checkpoint.of(&shard));
-                    filling.spawn(fill(way.clone(), shard, from, promises.clone()));
+                    filling.spawn(fill(way.clone(), shard, from, promises.clone(), leaving.clone()));
                 }
                 None => all_known = true,
             },
+            // What is not known by now is owed to nobody.
+            () = leaving.until(Leave::Drain), if !all_known => all_known = true,
         }
     }
+    let cutting = async {
+        while let Some(done) = filling.join_next().await {
+            finished(done)?;
+        }
+        Ok(())
+    };
+    let cut = tokio::select! {
+        biased;
+        () = leaving.until(Leave::Stop) => Ok(()),
+        cut = tokio::time::timeout(CUT_TIME_MAX, cutting) => cut.unwrap_or(Ok(())),
+    };
     filling.shutdown().await;
-    Ok(())
+    cut
 }
 
 /// The next shard, for as long as it takes to ask for it.
-async fn next_shard(way: &Way, mut pause: Pause) -> Result<Option<(Shard, Pause)>, Fault> {
+async fn next_shard(way: &Way, leaving: &Leaving, mut pause: Pause) -> Result<Option<(Shard, Pause)>, Fault> {
     loop {
         match way.source.next_shard().await {
-            Err(fault) if fault.time_may_mend() => pause.after(way, None, &fault).await,
+            Err(fault) if fault.time_may_mend() => pause.after(way, None, &fault, leaving).await,
             shard => return Ok(shard?.map(|shard| (shard, Pause::default()))),
         }
     }
@@ -157,8 +194,9 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
                 ));
             }
             let end = range.end.clone();
-            for object in sealed.objects() {
-                let _ = way.sink_of(&sealed)?.sweep(&object.name);
+            let sink = way.sink_of(&sealed)?;
+            for object in sealed.objects().iter().filter(|_| way.sweeps) {
+                let _ = sink.sweep(&object.name);
             }
             way.progress.begin(&shard, &delivered, &end);
             way.progress.update(&shard, |at| (at.read, at.sealed) = (end.clone(), end.clone()));
@@ -171,16 +209,21 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
 }
 
 /// Reads a shard from `from` to its end, chunk by chunk, and promises each chunk.
-async fn fill(way: Arc<Way>, shard: Shard, mut from: Option<Position>, promises: Promises) -> Result<(), Fault> {
+async fn fill(
+    way: Arc<Way>,
+    shard: Shard,
+    mut from: Option<Position>,
+    promises: Promises,
+    leaving: Leaving,
+) -> Result<(), Fault> {
     let mut pause = Pause::default();
-    loop {
-        match fill_from(&way, &shard, &mut from, &promises, &mut pause).await {
-            Err(fault) if fault.time_may_mend() => {
-                pause.after(&way, Some(&shard), &fault).await;
-            }
+    while !leaving.is(Leave::Cut) {
+        match fill_from(&way, &shard, &mut from, &promises, &mut pause, &leaving).await {
+            Err(fault) if fault.time_may_mend() => pause.after(&way, Some(&shard), &fault, &leaving).await,
             ended => return ended,
         }
     }
+    Ok(())
 }
 
 async fn fill_from(
@@ -189,9 +232,11 @@ async fn fill_from(
     from: &mut Option<Position>,
     promises: &Promises,
     pause: &mut Pause,
+    leaving: &Leaving,
 ) -> Result<(), Fault> {
     let opened = way.source.open(shard, from.as_ref()).await?;
-    let mut reader = way.transforms.reader(opened, &way.budget, pause.is_after_fault());
+    let reader = way.transforms.reader(opened, &way.budget, pause.is_after_fault());
+    let mut reader = Leaver::new(reader, leaving);
     let mut at = from.insert(reader.position()).clone();
     way.checkpoint.begin(shard, &at);
     way.progress.begin(shard, &at, &at);
@@ -199,12 +244,12 @@ async fn fill_from(
         // The process that moved the checkpoint may not have lived to say so.
         way.source.release(shard, &delivered).await?;
     }
-    while let Some(first) = reader.next().await? {
+    while let Next::Piece(first) = reader.next().await? {
         pause.reads();
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
         let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
         let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
-        let room = way.room.wait(finished.bytes()).await;
+        let Some(room) = way.room.wait_or_leave(finished.bytes(), leaving, &way.metrics).await else { return Ok(()) };
         let sealed = off_async(|| finished.seal()).map_err(Fault::of_io)?;
         at = from.insert(sealed.range().end.clone()).clone();
         way.progress.update(shard, |positions| positions.sealed = at.clone());
@@ -223,7 +268,7 @@ async fn fill_from(
 async fn fill_chunk(
     way: &Way,
     shard: &Shard,
-    reader: &mut Transforming<'_>,
+    reader: &mut Leaver<'_>,
     first: Piece,
     chunk: &mut Chunk,
     bytes_max: u64,
@@ -233,7 +278,7 @@ async fn fill_chunk(
         let Piece { transformed, end, is_last } = piece;
         off_async(|| chunk.push(transformed, end.clone())).map_err(Fault::of_io)?;
         if !is_last {
-            piece = reader.next().await?.ok_or_else(half_a_read)?;
+            piece = reader.rest().await?.ok_or_else(half_a_read)?;
             continue;
         }
         way.progress.update(shard, |positions| (positions.read, positions.tail) = (end, reader.tail()));
@@ -246,8 +291,9 @@ async fn fill_chunk(
         tokio::select! {
             biased;
             next = reader.next() => match next {
-                Ok(Some(next)) => piece = next,
-                Ok(None) => return Ok((Cut::End, None)),
+                Ok(Next::Piece(next)) => piece = next,
+                Ok(Next::End) => return Ok((Cut::End, None)),
+                Ok(Next::Leave) => return Ok((Cut::Reload, None)),
                 // What was good goes out; the fault comes again behind it.
                 Err(fault) => return Ok((Cut::Fault, Some(fault))),
             },

@@ -1,10 +1,13 @@
 //! Sizes and intervals as people write them: `128 MiB`, `60s`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use crate::nearest::nearest;
 
@@ -220,6 +223,44 @@ impl<'de> Deserialize<'de> for Interval {
         deserializer.deserialize_any(Intervals)
     }
 }
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// `128 MiB`, or a number of bytes.
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let pattern = "^\\s*[0-9]+\\s*(([KkMmGgTt][Ii]?)?[Bb])?\\s*$";
+        json_schema!({ "type": ["string", "integer"], "minimum": 0, "pattern": pattern, "x-type": "size" })
+    }
+}
+
+/// `60s`, `1h30m`.
+impl JsonSchema for Interval {
+    fn schema_name() -> Cow<'static, str> {
+        "Interval".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^{INTERVAL_PATTERN}$"), "x-type": "interval" })
+    }
+}
+
+/// An interval as a regular expression has it.
+pub const INTERVAL_PATTERN: &str = "\\s*([0-9]+\\s*(h|m|s|ms)\\s*)+";
 
 /// Reads a [`Size`] into a number of bytes: `#[serde(deserialize_with = "crate::units::bytes")]`.
 pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

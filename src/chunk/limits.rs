@@ -59,6 +59,8 @@ pub enum Cut {
     Fault,
     /// The shard has ended.
     End,
+    /// A new revision waits, or the pipeline goes.
+    Reload,
 }
 
 impl Cut {
@@ -71,6 +73,7 @@ impl Cut {
             Cut::Space => "space",
             Cut::Fault => "fault",
             Cut::End => "end",
+            Cut::Reload => "reload",
         }
     }
 }

@@ -1,17 +1,30 @@
 //! `hydrant check`: everything that can be known about pipelines without running them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use futures::{StreamExt, stream};
 
 use super::{Exit, complain, say};
-use crate::config::{self, Environment, Flags, Problems};
+use crate::config::{self, Environment, Flags, PipelineSpec, Problems};
+use crate::ground::Random;
+use crate::sink::{self, Look, ObjectSink};
 use crate::transform::wasm::Modules;
+
+/// How long a sink may take to create, read and remove an object.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Sinks that are asked at a time.
+const SINKS_AT_ONCE: usize = 8;
 
 /// Arguments of `hydrant check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Opens no port and writes nothing. Secrets are looked up and never printed.\n\n\
-                        Example:\n  hydrant check pipelines/clickstream.yaml more-pipelines/")]
+#[command(
+    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again. Secrets \
+                        are looked up and never printed.\n\n\
+                        Examples:\n  hydrant check pipelines/clickstream.yaml more-pipelines/\n  \
+                        hydrant check --connect --config /etc/hydrant/hydrant.yaml /etc/hydrant/pipelines"
+)]
 pub struct Arguments {
     /// Pipeline files, and folders of them (`*.yaml`, `*.yml`)
     #[arg(required = true, value_name = "PATH")]
@@ -19,6 +32,9 @@ pub struct Arguments {
     /// Also check this file of daemon-wide settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Also ask each sink whether it is there and lets us in: an object is created below `_hydrant/probe/`, and removed
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Checks, and prints one line per pipeline; or every problem, to standard error.
@@ -53,8 +69,51 @@ pub fn check(arguments: Arguments) -> Exit {
     if !warnings.is_empty() {
         complain(warnings);
     }
+    if arguments.connect {
+        return connect(&pipelines);
+    }
     for pipeline in pipelines {
         say(pipeline);
     }
     Exit::Done
+}
+
+/// Asks each sink, and prints one line per pipeline.
+fn connect(pipelines: &[PipelineSpec]) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(error);
+            return Exit::Failed;
+        }
+    };
+    // In their order, some at a time.
+    let asked = stream::iter(pipelines).map(|pipeline| ask(&pipeline.sink)).buffered(SINKS_AT_ONCE).collect::<Vec<_>>();
+    let mut exit = Exit::Done;
+    for (pipeline, answer) in pipelines.iter().zip(runtime.block_on(asked)) {
+        match answer {
+            Ok(note) => say(format_args!("{pipeline}: {note}")),
+            Err(wrong) => {
+                complain(format_args!("{}: {}: {}", pipeline.file, pipeline.drawn.sink, wrong.trim_end()));
+                exit = Exit::Config;
+            }
+        }
+    }
+    exit
+}
+
+/// What a sink answers; an error if nothing can be put there.
+async fn ask(options: &sink::Options) -> Result<&'static str, String> {
+    let sink = ObjectSink::open(options, Random::real()).map_err(|fault| format!("{:#}", fault.error))?;
+    // The look tells what is wrong in better words, and leaves nothing behind.
+    if let Look::Wrong { message, hint } = sink.look().await {
+        let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        return Err(format!("{message}{hint}"));
+    }
+    match tokio::time::timeout(PROBE_TIME_MAX, sink.probe()).await {
+        Err(_) => Err(format!("no answer within {} s", PROBE_TIME_MAX.as_secs())),
+        Ok(Ok(true)) => Ok("the sink takes objects"),
+        Ok(Ok(false)) => Ok("the sink takes objects, and cannot refuse to overwrite: hydrant looks before each put"),
+        Ok(Err(wrong)) => Err(wrong),
+    }
 }

@@ -110,15 +110,20 @@ impl Client {
             let body = body.map_err(|error| self.broken(&error))?.to_bytes();
             Ok(Answer { status, body, address: self.address.clone() })
         };
-        self.runtime.block_on(async {
-            let late =
-                || Unanswered(format!("the daemon at {} takes longer than {time_max:?} to answer", self.address));
-            tokio::time::timeout(time_max, asking).await.unwrap_or_else(|_| Err(late()))
-        })
+        self.runtime.block_on(self.within(time_max, asking))
+    }
+
+    async fn within<T>(
+        &self,
+        time_max: Duration,
+        asking: impl Future<Output = Result<T, Unanswered>>,
+    ) -> Result<T, Unanswered> {
+        let late = || Unanswered(format!("the daemon at {} takes longer than {time_max:?} to answer", self.address));
+        tokio::time::timeout(time_max, asking).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Gives each line of the answer to `GET path` to `each`, until it breaks off or the daemon does; an answer other than
-    /// 200 is given back. The time it takes is not limited.
+    /// 200 is given back. Once it has begun, the time it takes is not limited.
     pub fn lines(&self, path: &str, each: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<Option<Answer>, Unanswered> {
         self.lines_of(Method::GET, path, Bytes::new(), each)
     }
@@ -141,7 +146,7 @@ impl Client {
         mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<Option<Answer>, Unanswered> {
         self.runtime.block_on(async {
-            let response = self.send(method, path, body).await?;
+            let response = self.within(ANSWER_TIME_MAX, self.send(method, path, body)).await?;
             let status = response.status();
             let mut body = response.into_body();
             let mut begun = BytesMut::new();

@@ -4,6 +4,8 @@ pub mod audit;
 pub mod check;
 pub mod client;
 pub mod completion;
+mod dry;
+pub mod explain;
 pub mod log;
 pub mod paint;
 pub mod progress;
@@ -13,6 +15,7 @@ pub mod run;
 pub mod schema;
 pub mod status;
 pub mod tap;
+pub mod test;
 pub mod transform;
 
 use std::fmt;
@@ -42,6 +45,10 @@ pub enum Command {
     Run(run::Arguments),
     /// Find everything that is wrong with pipelines, without running them
     Check(check::Arguments),
+    /// Show what a pipeline will do: its way, what is default, and what becomes of sample records
+    Explain(explain::Arguments),
+    /// Run the cases beside pipelines: records in, rows and rejects out
+    Test(test::Arguments),
     /// Show records of a running pipeline, at any stage of their way
     Tap(tap::Arguments),
     /// Show how a running daemon and its pipelines stand
@@ -52,7 +59,7 @@ pub enum Command {
     Replay(replay::Arguments),
     /// Prove that what lies in a store has no gap and no overlap
     Audit(audit::Arguments),
-    /// Print a schema that can be pasted into a pipeline
+    /// Schemas: of records, to be pasted into a pipeline, and of pipelines, for editors
     Schema(schema::Arguments),
     /// Write, build and test a transform in WebAssembly
     Transform(transform::Arguments),

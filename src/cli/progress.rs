@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::complain;
 use super::paint::{Ink, Paint, age, bytes, columns_of_stderr, count, of};
 use crate::status::Admin;
 use crate::status::view::{Counts, View};
@@ -39,9 +40,9 @@ impl Progress {
         let bar = self.bars.add(ProgressBar::new(1));
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
-        let shown = bar.clone();
+        let (shown, asked, began) = (bar.clone(), admin.clone(), Instant::now());
         let task = tokio::spawn(async move {
-            let mut pace = Pace::new(Instant::now());
+            let mut pace = Pace::new(began);
             let mut looks = tokio::time::interval(LOOK_EVERY);
             loop {
                 looks.tick().await;
@@ -51,7 +52,7 @@ impl Progress {
                 shown.tick();
             }
         });
-        Bar { bar, task }
+        Bar { bar, task, admin: asked, began }
     }
 }
 
@@ -59,6 +60,26 @@ impl Progress {
 pub struct Bar {
     bar: ProgressBar,
     task: tokio::task::JoinHandle<()>,
+    admin: Arc<dyn Admin>,
+    began: Instant,
+}
+
+impl Bar {
+    /// Puts what was done in its place.
+    pub fn end(self) {
+        let Counted { records_in, records_out, objects_out, .. } = Counted::of(&self.admin.view(), None);
+        let took = match self.began.elapsed() {
+            took if took < Duration::from_secs(60) => format!("{:.1}s", took.as_secs_f64()),
+            took => age(took.as_millis() as i64),
+        };
+        drop(self);
+        complain(format_args!(
+            "{} read, {} in {} delivered, {took}",
+            of(records_in, "record"),
+            of(records_out, "row"),
+            of(objects_out, "object")
+        ));
+    }
 }
 
 impl Drop for Bar {
@@ -110,7 +131,7 @@ impl Pace {
         if passed > 0.0 {
             // At the beginning the average is over what there is.
             let over = RATE_OVER.as_secs_f64().min(at.saturating_duration_since(self.began).as_secs_f64());
-            let weight = 1.0 - (-passed / over).exp();
+            let weight = (passed / over).min(1.0);
             let mean = |before: &mut f64, gained: u64| *before += (gained as f64 / passed - *before) * weight;
             let bytes_of = |counted: Counted| counted.read_of.map_or(0, |(read, _)| read);
             mean(&mut self.records_per_second, now.records_in.saturating_sub(self.before.records_in));

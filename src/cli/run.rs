@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
 use super::{Exit, complain, log};
-use crate::config::{self, Environment, Flags, LogFormat, Problems};
+use crate::config::{self, Environment, Flags, Loader, LogFormat, Problems};
 use crate::daemon;
 use crate::error::Blame;
 use crate::transform::wasm::Modules;
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Where data is received [default: 127.0.0.1:4573]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Where health and metrics are served [default: 127.0.0.1:4574]
+    /// Where the page, health and metrics are served, and commands are answered [default: 127.0.0.1:4574]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
     /// Stop when all sources have ended and all is delivered
@@ -80,8 +80,9 @@ pub fn run(arguments: Arguments) -> Exit {
         return Exit::Usage;
     }
     let cache = settings.as_ref().ok().map(|(settings, _)| settings.state.join("modules"));
-    let loaded = config::load(&paths, settings_file.as_deref(), &environment, &Modules::new(cache));
-    let ((settings, mut warnings), loaded) = match (settings, loaded) {
+    let loader = Loader::new(environment.clone(), Modules::new(cache), settings_file.clone());
+    let loaded = loader.load_all(&paths);
+    let ((settings, mut warnings), (revisions, of_pipelines)) = match (settings, loaded) {
         (Ok(settings), Ok(loaded)) => (settings, loaded),
         (settings, loaded) => {
             let mut problems = Problems::new();
@@ -91,7 +92,7 @@ pub fn run(arguments: Arguments) -> Exit {
             return Exit::Config;
         }
     };
-    warnings.extend(loaded.warnings);
+    warnings.extend(of_pipelines);
     if !warnings.is_empty() {
         complain(warnings);
     }
@@ -104,8 +105,11 @@ pub fn run(arguments: Arguments) -> Exit {
     };
     let mut bar = None;
     let onlooker = |admin| bar = progress.as_ref().map(|progress| progress.follow(admin));
-    let ended = runtime.block_on(daemon::run(settings, loaded.pipelines, onlooker));
-    drop(bar);
+    let found = daemon::Found { loader, paths, settings_file, revisions };
+    let ended = runtime.block_on(daemon::run(settings, found, onlooker));
+    if let Some(bar) = bar {
+        bar.end();
+    }
     // A read of a pipe that stays open cannot be called off, and would be waited for without end.
     runtime.shutdown_timeout(LEAVE_TIME_MAX);
     match ended {

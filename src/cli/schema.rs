@@ -1,4 +1,4 @@
-//! `hydrant schema`: prints a schema as a pipeline file has it, to be pasted there.
+//! `hydrant schema`: a schema of records to be pasted into a pipeline, and the schema of pipelines for editors.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Exit, complain, say};
+use crate::config;
 use crate::encode::schema::file::{self, FILE_BYTES_MAX};
 use crate::encode::schema::infer::{self, SAMPLE_BYTES_MAX, SAMPLE_RECORDS_MAX};
 use crate::encode::schema::{Column, Schema};
@@ -31,6 +32,20 @@ enum Command {
         #[arg(value_name = "RECORDS")]
         records: PathBuf,
     },
+    /// Print the JSON Schema of pipeline files, for editors: it completes and checks them while they are written
+    #[command(after_help = "VS Code with its YAML extension, in .vscode/settings.json:\n  \
+                            \"yaml.schemas\": { \"pipeline.schema.json\": \"pipelines/*.yaml\" }\n\
+                            Any editor with yaml-language-server, in the first line of a pipeline:\n  \
+                            # yaml-language-server: $schema=../docs/pipeline.schema.json\n\n\
+                            Example:\n  hydrant schema json-schema > pipeline.schema.json")]
+    JsonSchema {
+        /// That of `hydrant.yaml` instead
+        #[arg(long, conflicts_with = "tests")]
+        settings: bool,
+        /// That of `NAME.test.yaml`, the cases of `hydrant test`, instead
+        #[arg(long)]
+        tests: bool,
+    },
     /// Show what a schema file (Parquet message text, JSON Schema, Avro, Glue table) means
     #[command(after_help = "Example:\n  hydrant schema show events.avsc")]
     Show {
@@ -45,6 +60,15 @@ pub fn schema(arguments: Arguments) -> Exit {
     let (schema, path) = match &arguments.command {
         Command::Infer { records } => (inferred(records), records),
         Command::Show { file } => (read(file), file),
+        Command::JsonSchema { settings, tests } => {
+            let schema = match (settings, tests) {
+                (true, _) => config::settings_schema(),
+                (_, true) => super::test::cases_schema(),
+                _ => config::pipeline_schema(),
+            };
+            say(format_args!("{schema:#}"));
+            return Exit::Done;
+        }
     };
     match schema {
         Ok(schema) => {

@@ -122,15 +122,15 @@ fn repaint(term: &Term, text: &str, lines_before: &mut usize) -> std::io::Result
         lines.truncate(rows_max - 1);
         lines.push("...");
     }
-    // Written at once, each line over the old one: nothing flickers.
+    // Written at once, each line over the old one, so that nothing flickers; and long lines are clipped, not wrapped.
     let mut page = match *lines_before {
-        0 => String::new(),
-        before => format!("\x1b[{before}A"),
+        0 => "\x1b[?7l".to_owned(),
+        before => format!("\x1b[?7l\x1b[{before}A"),
     };
     for line in &lines {
         page = page + "\x1b[2K" + line + "\n";
     }
-    page += "\x1b[J";
+    page += "\x1b[J\x1b[?7h";
     *lines_before = lines.len();
     term.write_all(page.as_bytes())?;
     term.flush()

@@ -12,12 +12,15 @@ use super::environment::{Environment, is_reference, is_secret_node};
 use super::flaw::{Error, What, in_words, listed};
 use super::stand_in::StandIn;
 use super::tree::{Kind, Name, NodeId, Tree, shown};
+use crate::inputs::Reads;
 use crate::secret::Secret;
 
 /// What all deserializers of one tree share.
 pub(super) struct Context<'t> {
     pub tree: &'t Tree,
     pub environment: &'t Environment,
+    /// Files that secrets were read from.
+    pub reads: &'t Reads,
     /// Secrets that stand in the file themselves.
     pub literal_secrets: RefCell<Vec<NodeId>>,
 }
@@ -277,7 +280,7 @@ impl<'t> de::Deserializer<'t> for Node<'t> {
         let tree = self.context.tree;
         // What a variable brought in is a value, never a reference.
         let from_outside = tree.node(self.id).hidden && is_reference(text);
-        match self.context.environment.dereference(text).filter(|_| !from_outside) {
+        match self.context.environment.dereference(text, self.context.reads).filter(|_| !from_outside) {
             Some(secret) => {
                 let secret = secret.map_err(|why| Error::new(What::Custom(why)).or_at(self.id, false))?;
                 let secret: StringDeserializer<Error> = secret.into_deserializer();

@@ -5,33 +5,34 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::problem::Problems;
 use super::tree::{Kind, Name, NodeId, Tree};
+use crate::inputs::Reads;
 use crate::secret::is_secret_key;
 
 /// A secret's file may be this long, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
-/// Where variables come from.
+/// Where variables come from. Cheap to clone.
+#[derive(Clone)]
 pub struct Environment(Lookup);
 
-type Lookup = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
+type Lookup = Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 
 impl Environment {
     /// Of this process.
     pub fn of_process() -> Environment {
-        Environment(Box::new(|name| std::env::var_os(name)))
+        Environment(Arc::new(|name| std::env::var_os(name)))
     }
 
     /// Just these.
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Environment {
         let variables: BTreeMap<String, OsString> =
             variables.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
-        Environment(Box::new(move |name| variables.get(name).cloned()))
+        Environment(Arc::new(move |name| variables.get(name).cloned()))
     }
 
     /// The value of a variable; the error says why there is none, and never holds a value.
@@ -41,12 +42,12 @@ impl Environment {
     }
 
     /// What `env:NAME`, `file:/path` or `cred:name` names; `None`: the text is no reference. Reads files.
-    pub(super) fn dereference(&self, text: &str) -> Option<Result<String, String>> {
+    pub(super) fn dereference(&self, text: &str, reads: &Reads) -> Option<Result<String, String>> {
         if let Some(name) = text.strip_prefix("env:") {
             return Some(self.get(name));
         }
         if let Some(path) = text.strip_prefix("file:") {
-            return Some(read_secret(Path::new(path), &format!("the file `{path}`")));
+            return Some(read_secret(Path::new(path), &format!("the file `{path}`"), reads));
         }
         let name = text.strip_prefix("cred:")?;
         let what = format!("the credential `{name}`");
@@ -57,7 +58,7 @@ impl Environment {
         Some(
             folder
                 .map_err(|why| format!("{what}: {why}"))
-                .and_then(|dir| read_secret(&Path::new(&dir).join(name), &what)),
+                .and_then(|dir| read_secret(&Path::new(&dir).join(name), &what, reads)),
         )
     }
 }
@@ -67,10 +68,8 @@ pub(super) fn is_reference(text: &str) -> bool {
     ["env:", "file:", "cred:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-fn read_secret(path: &Path, what: &str) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("{what} cannot be read: {error}"))?;
+fn read_secret(path: &Path, what: &str, reads: &Reads) -> Result<String, String> {
+    let bytes = reads.read(path, SECRET_BYTES_MAX).map_err(|error| format!("{what} cannot be read: {error}"))?;
     if bytes.len() as u64 > SECRET_BYTES_MAX {
         return Err(format!("{what} is longer than {SECRET_BYTES_MAX} bytes"));
     }
@@ -197,6 +196,10 @@ pub(super) fn is_secret_node(tree: &Tree, id: NodeId) -> bool {
 mod tests {
     use super::*;
 
+    fn dereference(environment: &Environment, text: &str) -> Option<Result<String, String>> {
+        environment.dereference(text, &Reads::new())
+    }
+
     fn expanded(text: &str) -> Result<String, (usize, usize, String)> {
         let environment = Environment::of([("NAME", "value"), ("EMPTY", ""), ("TRICK", "${NAME}: [x]")]);
         expand(text, &environment).map(|e| e.text).map_err(|u| (u.offset, u.len, u.message))
@@ -225,14 +228,14 @@ mod tests {
         std::fs::write(folder.path().join("void"), "\n").unwrap();
         let path = folder.path().to_str().unwrap();
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", path), ("PASSWORD", "hunter3")]);
-        assert_eq!(environment.dereference("cred:db"), Some(Ok("hunter2".into())));
-        assert_eq!(environment.dereference(&format!("file:{path}/db")), Some(Ok("hunter2".into())));
-        assert_eq!(environment.dereference("env:PASSWORD"), Some(Ok("hunter3".into())));
-        assert_eq!(environment.dereference("hunter4"), None);
-        assert_eq!(environment.dereference("cred:void"), Some(Err("the credential `void` is empty".into())));
+        assert_eq!(dereference(&environment, "cred:db"), Some(Ok("hunter2".into())));
+        assert_eq!(dereference(&environment, &format!("file:{path}/db")), Some(Ok("hunter2".into())));
+        assert_eq!(dereference(&environment, "env:PASSWORD"), Some(Ok("hunter3".into())));
+        assert_eq!(dereference(&environment, "hunter4"), None);
+        assert_eq!(dereference(&environment, "cred:void"), Some(Err("the credential `void` is empty".into())));
         let outside = "the credential `../db` has no name that systemd could give it";
-        assert_eq!(environment.dereference("cred:../db"), Some(Err(outside.into())));
+        assert_eq!(dereference(&environment, "cred:../db"), Some(Err(outside.into())));
         let none = "the credential `db`: the environment variable `CREDENTIALS_DIRECTORY` is not set";
-        assert_eq!(Environment::of([]).dereference("cred:db"), Some(Err(none.into())));
+        assert_eq!(dereference(&Environment::of([]), "cred:db"), Some(Err(none.into())));
     }
 }

@@ -1,13 +1,13 @@
 //! Which files are pipelines: those that were named, and those in folders that were named.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::problem::{Place, Problems, Written};
 use super::yaml::FILE_BYTES_MAX;
+use crate::inputs::Reads;
 use crate::naming::{PIPELINE_BYTES_MAX, is_pipeline_name};
 
 /// A folder may hold this many pipelines.
@@ -16,55 +16,123 @@ const PIPELINES_MAX: usize = 10_000;
 /// The name that hydrant's own settings have: in a folder of pipelines it is not one.
 pub const SETTINGS_FILE: &str = "hydrant.yaml";
 
-/// The pipeline files that `paths` name, in order and each once, with their names. Files as they are; of folders all
-/// `*.yaml` and `*.yml` that do not begin with a dot, sorted by name. Warns of settings that lie in a folder and are not
-/// `settings_file`, which was read.
-pub(super) fn find(
-    paths: &[PathBuf],
-    settings_file: Option<&Path>,
-    problems: &mut Problems,
-    warnings: &mut Problems,
-) -> Vec<(String, PathBuf)> {
+/// What follows the name of a pipeline in the name of the file with its test cases.
+const TEST_CASES: [&str; 2] = [".test.yaml", ".test.yml"];
+
+/// What lies at the paths that were named.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The pipelines by name and file, each once: files as they were named, those of folders sorted by name. A name that
+    /// two files have stands for neither.
+    pub files: Vec<(String, PathBuf)>,
+    /// What is wrong, by the path or the name that it is wrong with.
+    pub problems: Vec<(String, Problems)>,
+    /// Folders that hold no pipeline: who starts is likely to have named the wrong one, who runs has removed the last.
+    pub empty: Problems,
+    /// What works and had better be written otherwise.
+    pub warnings: Problems,
+    /// Paths that cannot be looked at now, and names that stand for two files.
+    unknown: (Vec<PathBuf>, BTreeSet<String>),
+}
+
+impl Found {
+    /// Whether a pipeline that was found at `path` before has been removed. Not so if its folder cannot be read now, or
+    /// if its name has become that of two files: then nobody knows.
+    pub fn is_removed(&self, name: &str, path: &Path) -> bool {
+        let (paths, names) = &self.unknown;
+        let is_there = self.files.iter().any(|(other, _)| other == name);
+        let is_unknown = names.contains(name) || paths.iter().any(|unknown| path.starts_with(unknown));
+        !is_there && !is_unknown && std::fs::read_dir(folder_of(path)).is_ok()
+    }
+}
+
+/// The pipeline files that `paths` name. Files as they are; of folders all `*.yaml` and `*.yml` that do not begin with a
+/// dot and hold neither settings nor test cases. Warns of settings that lie in a folder and are not `settings_file`,
+/// which was read.
+pub(super) fn find(paths: &[PathBuf], settings_file: Option<&Path>) -> Found {
+    let mut found = Found::default();
     let mut files: Vec<PathBuf> = Vec::new();
     for path in paths {
-        let shown = path.display().to_string();
         match std::fs::metadata(path)
             .and_then(|metadata| if metadata.is_dir() { in_folder(path).map(Some) } else { Ok(None) })
         {
             Ok(None) => files.push(path.clone()),
-            Ok(Some(found)) if found.is_empty() => {
+            Ok(Some(of_folder)) if of_folder.is_empty() => {
                 let hint = Some("a pipeline is a file `NAME.yaml` or `NAME.yml`".into());
-                problems.push(Place::file(shown), "the folder holds no pipeline", hint);
+                found.empty.push(place(path), "the folder holds no pipeline", hint);
             }
-            Ok(Some(found)) if found.len() > PIPELINES_MAX => {
-                let message = format!("the folder holds {} pipelines, more than {PIPELINES_MAX}", found.len());
-                problems.push(Place::file(shown), message, None);
+            Ok(Some(of_folder)) if of_folder.len() > PIPELINES_MAX => {
+                found.wrong(path, format!("the folder holds {} pipelines, more than {PIPELINES_MAX}", of_folder.len()));
+                found.unknown.0.push(path.clone());
             }
-            Ok(Some(found)) => {
-                files.extend(found);
-                warn_of_unread(&path.join(SETTINGS_FILE), settings_file, warnings);
+            Ok(Some(of_folder)) => {
+                files.extend(of_folder);
+                warn_of_unread(&path.join(SETTINGS_FILE), settings_file, &mut found.warnings);
             }
-            Err(error) => problems.push(Place::file(shown), cannot_read(&error), None),
+            Err(error) => {
+                found.wrong(path, cannot_read(&error));
+                // A file that is gone from a folder that is there has been removed.
+                if error.kind() != io::ErrorKind::NotFound || !folder_of(path).is_dir() {
+                    found.unknown.0.push(path.clone());
+                }
+            }
         }
     }
-    let mut named: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut pipelines = Vec::new();
+    let mut named: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut order = Vec::new();
     for file in files {
-        let Some(name) = name_of(&file, problems) else { continue };
-        match named.get(&name) {
-            Some(first) if same_file(first, &file) => {}
-            Some(first) => {
-                let message = format!("the pipeline `{name}` is there twice, first as {}", first.display());
-                let hint = Some("a pipeline is named after its file: rename one of them".into());
-                problems.push(Place::file(file.display().to_string()), message, hint);
+        match name_of(&file) {
+            Ok(name) => {
+                let of_name = named.entry(name.clone()).or_default();
+                if of_name.is_empty() {
+                    order.push(name);
+                }
+                if !of_name.iter().any(|other| same_file(other, &file)) {
+                    of_name.push(file);
+                }
             }
-            None => {
-                named.insert(name.clone(), file.clone());
-                pipelines.push((name, file));
-            }
+            Err(problems) => found.problems.push((file.display().to_string(), problems)),
         }
     }
-    pipelines
+    for name in order {
+        match named.remove(&name).unwrap_or_default().as_slice() {
+            [only] => found.files.push((name, only.clone())),
+            several => found.twice(name, several),
+        }
+    }
+    found
+}
+
+impl Found {
+    fn wrong(&mut self, path: &Path, message: String) {
+        let mut problems = Problems::new();
+        problems.push(place(path), message, None);
+        self.problems.push((path.display().to_string(), problems));
+    }
+
+    fn twice(&mut self, name: String, files: &[PathBuf]) {
+        let mut problems = Problems::new();
+        let mut files = files.iter();
+        let first = files.next().map(|first| first.display().to_string()).unwrap_or_default();
+        for file in files {
+            let message = format!("the pipeline `{name}` is there twice, first as {first}");
+            let hint = Some("a pipeline is named after its file: rename one of them".into());
+            problems.push(place(file), message, hint);
+        }
+        self.unknown.1.insert(name.clone());
+        self.problems.push((name, problems));
+    }
+}
+
+fn place(path: &Path) -> Place {
+    Place::file(path.display().to_string())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -73,7 +141,8 @@ fn in_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if yaml && !name.starts_with('.') && name != SETTINGS_FILE && !path.is_dir() {
+        let other = name.starts_with('.') || name == SETTINGS_FILE || holds_test_cases(&name);
+        if yaml && !other && !path.is_dir() {
             files.push(path);
         }
     }
@@ -89,17 +158,27 @@ fn warn_of_unread(settings: &Path, settings_file: Option<&Path>, warnings: &mut 
 }
 
 /// The name of a pipeline: its file's, without the extension.
-fn name_of(file: &Path, problems: &mut Problems) -> Option<String> {
+fn name_of(file: &Path) -> Result<String, Problems> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    if is_pipeline_name(&stem) {
-        return Some(stem.into_owned());
-    }
-    let message = format!("`{}` is no name for a pipeline", super::tree::shown(&stem));
-    let hint = format!(
-        "a pipeline is named after its file: 1 to {PIPELINE_BYTES_MAX} of `a-z A-Z 0-9 _ . -`, first a letter or digit"
-    );
-    problems.push(Place::file(file.display().to_string()), message, Some(hint));
-    None
+    let whole = file.file_name().unwrap_or_default().to_string_lossy();
+    let (message, hint) = if holds_test_cases(&whole) {
+        let message = "a file with this name holds the test cases of a pipeline, and is none".to_owned();
+        (message, format!("try them with `hydrant test {}`", file.display()))
+    } else if is_pipeline_name(&stem) {
+        return Ok(stem.into_owned());
+    } else {
+        let chars = format!("1 to {PIPELINE_BYTES_MAX} of `a-z A-Z 0-9 _ . -`, first a letter or digit");
+        let message = format!("`{}` is no name for a pipeline", super::tree::shown(&stem));
+        (message, format!("a pipeline is named after its file: {chars}"))
+    };
+    let mut problems = Problems::new();
+    problems.push(place(file), message, Some(hint));
+    Err(problems)
+}
+
+/// Whether a file of this name holds test cases of a pipeline, for `hydrant test`.
+fn holds_test_cases(name: &str) -> bool {
+    TEST_CASES.iter().any(|ending| name.ends_with(ending))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -107,9 +186,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// The text of a pipeline file, if it is one: at most [`FILE_BYTES_MAX`] bytes of UTF-8.
-pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Arc<Written>> {
+pub(super) fn read(path: &Path, reads: &Reads, problems: &mut Problems) -> Option<Arc<Written>> {
     let shown = path.display().to_string();
-    match bytes_of(path, FILE_BYTES_MAX) {
+    match bytes_of(path, FILE_BYTES_MAX, reads) {
         Ok(bytes) => text(&shown, bytes, problems),
         Err(why) => {
             problems.push(Place::file(shown), why, None);
@@ -119,10 +198,8 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Arc<Written>>
 }
 
 /// The bytes of a file, at most so many, or why there are none.
-pub(super) fn bytes_of(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let limit = bytes_max as u64 + 1;
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(|error| cannot_read(&error))?;
+pub(super) fn bytes_of(path: &Path, bytes_max: usize, reads: &Reads) -> Result<Vec<u8>, String> {
+    let bytes = reads.read(path, bytes_max as u64).map_err(|error| cannot_read(&error))?;
     match bytes.len() > bytes_max {
         true => Err(format!("the file is longer than {bytes_max} bytes")),
         false => Ok(bytes),

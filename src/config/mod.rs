@@ -12,6 +12,8 @@ mod de;
 mod environment;
 mod files;
 mod flaw;
+mod json_schema;
+mod loader;
 mod plan;
 mod problem;
 mod read;
@@ -19,26 +21,32 @@ mod schema_file;
 mod settings;
 mod stand_in;
 mod stations;
+mod streams;
 mod tree;
 mod written;
 mod yaml;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use environment::Environment;
+pub use files::Found;
+pub use json_schema::{pipeline_schema, schema_of, settings_schema};
+pub use loader::{Loader, Revision};
 pub use plan::{Drawn, FedBy, PipelineSpec, SourceSpec, StreamSpec};
 pub use problem::{Place, Problem, Problems};
-pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, Settings, settings};
+pub use settings::{ADMIN_DEFAULT, Credential, Flags, Log, LogFormat, MEMORY_DEFAULT, Settings, settings};
+pub use streams::{OnStream, agree_on_streams};
+
+pub use crate::inputs::Inputs;
 
 use serde::de::DeserializeOwned;
 
+use crate::inputs::Reads;
 use crate::transform::wasm::Modules;
 use problem::Written;
-use tree::Tree;
 
-/// What was loaded.
+/// What was loaded at once.
 #[derive(Debug)]
 pub struct Loaded {
     /// In the order of the paths, folders sorted by name.
@@ -47,83 +55,39 @@ pub struct Loaded {
     pub warnings: Problems,
 }
 
-/// Loads the pipelines of files and folders; else everything that is wrong with all of them. `settings_file` was passed as
-/// such, so that it may lie among them. Blocks on reading files; opens no socket and writes nothing.
+/// Loads the pipelines of files and folders; else everything that is wrong with all of them: [`Loader::load_all`].
 pub fn load(
     paths: &[PathBuf],
     settings_file: Option<&Path>,
     environment: &Environment,
     modules: &Modules,
 ) -> Result<Loaded, Problems> {
-    let (mut problems, mut warnings) = (Problems::new(), Problems::new());
-    let mut loaded: Vec<(PipelineSpec, Tree)> = Vec::new();
-    for (name, path) in files::find(paths, settings_file, &mut problems, &mut warnings) {
-        // The limit of kept problems is per file.
-        let mut of_file = Problems::new();
-        let written = files::read(&path, &mut of_file);
-        loaded.extend(
-            written.and_then(|written| pipeline(&name, written, (environment, modules), &mut of_file, &mut warnings)),
-        );
-        problems.extend(of_file);
-    }
-    agree_on_streams(&loaded, &mut problems);
-    let pipelines = loaded.into_iter().map(|(spec, _)| spec).collect();
-    problems.or(Some(Loaded { pipelines, warnings }))
+    let loader = Loader::new(environment.clone(), modules.clone(), settings_file.map(Path::to_owned));
+    let (revisions, warnings) = loader.load_all(paths)?;
+    Ok(Loaded { pipelines: revisions.into_iter().filter_map(|revision| revision.spec.ok()).collect(), warnings })
 }
 
 /// Loads one pipeline from its text; `path` is for messages.
 pub fn load_text(name: &str, path: &str, text: &str, environment: &Environment) -> Result<PipelineSpec, Problems> {
     let mut problems = Problems::new();
     let written = Arc::new(Written::new(path, text));
-    let with = (environment, &Modules::default());
-    let loaded = pipeline(name, written, with, &mut problems, &mut Problems::new());
-    problems.or(loaded.map(|(spec, _)| spec))
+    let loader = Loader::new(environment.clone(), Modules::default(), None);
+    let spec = loader.pipeline(name, written, &Reads::new(), &mut problems, &mut Problems::new());
+    problems.or(spec)
 }
 
 /// Reads another YAML file, with the same care for what is wrong with it; `${NAME}` stands for itself. Blocks.
 pub fn file<T: DeserializeOwned>(path: &Path) -> Result<T, Problems> {
-    let mut problems = Problems::new();
-    let tree = files::read(path, &mut problems).and_then(|written| yaml::parse(written, &mut problems));
-    let value = tree.and_then(|mut tree| read::read(&mut tree, &Environment::of([]), &[], &mut problems).value);
+    let (mut problems, reads) = (Problems::new(), Reads::new());
+    let tree = files::read(path, &reads, &mut problems).and_then(|written| yaml::parse(written, &mut problems));
+    let nothing = Environment::of([]);
+    let value = tree.and_then(|mut tree| read::read(&mut tree, &nothing, &reads, &[], &mut problems).value);
     problems.or(value)
-}
-
-fn pipeline(
-    name: &str,
-    written: Arc<Written>,
-    (environment, modules): (&Environment, &Modules),
-    problems: &mut Problems,
-    warnings: &mut Problems,
-) -> Option<(PipelineSpec, Tree)> {
-    let mut tree = yaml::parse(written, problems)?;
-    environment::resolve(&mut tree, environment, problems);
-    let reading = read::read(&mut tree, environment, written::LATER, problems);
-    warn_of_literal_secrets(reading.literal_secrets, warnings);
-    let spec = plan::assemble(name, reading.value?, &tree, modules, problems, warnings)?;
-    Some((spec, tree))
 }
 
 fn warn_of_literal_secrets(places: Vec<Place>, warnings: &mut Problems) {
     for place in places {
         let hint = Some("write `env:NAME`, `file:/path` or `cred:name` (a systemd credential)".into());
         warnings.push(place, "warning: a secret stands in the file itself", hint);
-    }
-}
-
-/// Pipelines that read the same stream share its spool, and so must say the same about it.
-fn agree_on_streams(loaded: &[(PipelineSpec, Tree)], problems: &mut Problems) {
-    let mut first_of: BTreeMap<&str, (&PipelineSpec, &StreamSpec)> = BTreeMap::new();
-    for (spec, tree) in loaded {
-        let SourceSpec::Stream(stream) = &spec.source else { continue };
-        let (first_spec, first) = *first_of.entry(&stream.name).or_insert((spec, stream));
-        let agrees = first.spool_bytes_max == stream.spool_bytes_max && first.once_window == stream.once_window;
-        if !agrees && tree.is_sound(&["source"]) {
-            let message = format!("the stream `{}` has another `spool` in pipeline `{}`", stream.name, first_spec.name);
-            problems.push(tree.place_of_key(&["spool"]), message, Some("write the same in both".into()));
-        }
-        if (first.fed_by == FedBy::Stdin || stream.fed_by == FedBy::Stdin) && first.fed_by != stream.fed_by {
-            let message = format!("the stream `{}` is fed by standard input already", stream.name);
-            problems.push(tree.place_of_key(&["source"]), message, Some("rename the pipeline or the stream".into()));
-        }
     }
 }

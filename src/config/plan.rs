@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::problem::Problems;
+use super::problem::{Place, Problems};
 use super::stations::{error_prefix, prefix, sink, time_zone, transforms};
 use super::tree::{Tree, shown};
 use super::written::{Buffer, Closing, Pipeline, Sink, Source, Spool};
 use crate::chunk::Limits;
 use crate::encode::{self, FormatSpec};
+use crate::inputs::Reads;
 use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
 use crate::source::{demo, file};
@@ -61,6 +62,15 @@ pub struct PipelineSpec {
     templates: (String, String),
     /// Firehose's word for the compression.
     compression: &'static str,
+    /// Where things stand that can be wrong only together with other pipelines.
+    pub(super) places: Places,
+}
+
+/// Places in the file.
+#[derive(Clone)]
+pub(super) struct Places {
+    pub source: Place,
+    pub spool: Place,
 }
 
 /// A way in words, for people.
@@ -145,7 +155,7 @@ pub(super) fn assemble(
     name: &str,
     mut written: Pipeline,
     tree: &Tree,
-    modules: &Modules,
+    (modules, reads): (&Modules, &Reads),
     problems: &mut Problems,
     warnings: &mut Problems,
 ) -> Option<PipelineSpec> {
@@ -155,9 +165,9 @@ pub(super) fn assemble(
     let zone = time_zone(&options, tree, problems);
     let prefix_built = prefix(&options, &zone, &written.transforms, tree, problems, warnings);
     let error_prefix = error_prefix(&written.errors.prefix, &zone, tree, problems, warnings);
-    sink(&options, tree, problems);
-    let format = super::stations::format(&mut written.format, tree, problems);
-    let transforms = transforms(name, &written.transforms, modules, tree, problems);
+    sink(&options, tree, reads, problems);
+    let format = super::stations::format(&mut written.format, tree, reads, problems);
+    let transforms = transforms(name, &written.transforms, (modules, reads), tree, problems);
     let limits = limits(&written.buffer, &zone, tree, problems);
     let source = source(name, written.source, written.spool, tree, problems);
     Some(PipelineSpec {
@@ -173,6 +183,7 @@ pub(super) fn assemble(
         templates: (options.prefix.clone().unwrap_or_else(|| DEFAULT_PREFIX.into()), written.errors.prefix),
         compression,
         sink: options,
+        places: Places { source: tree.place_of_key(&["source"]), spool: tree.place_of_key(&["spool"]) },
     })
 }
 

@@ -14,6 +14,7 @@ use super::flaw::{At, Error, What, listed};
 use super::problem::{Place, Problems};
 use super::stand_in::ATTEMPTS_MAX;
 use super::tree::{Kind, Name, NodeId, Tree, shown};
+use crate::inputs::Reads;
 use crate::nearest::nearest;
 
 /// Each round settles one problem, or makes one more attempt to.
@@ -36,6 +37,7 @@ pub(super) struct Reading<T> {
 pub(super) fn read<T: DeserializeOwned>(
     tree: &mut Tree,
     environment: &Environment,
+    reads: &Reads,
     later: Later,
     problems: &mut Problems,
 ) -> Reading<T> {
@@ -43,7 +45,7 @@ pub(super) fn read<T: DeserializeOwned>(
         if problems.is_full() {
             break;
         }
-        let context = Context { tree, environment, literal_secrets: RefCell::default() };
+        let context = Context { tree, environment, reads, literal_secrets: RefCell::default() };
         let read = T::deserialize(Node::root(&context));
         let literal_secrets = context.literal_secrets.into_inner();
         match read {

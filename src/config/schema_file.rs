@@ -7,13 +7,14 @@ use super::problem::{Place, Problems};
 use super::tree::{Tree, shown};
 use crate::encode::schema::Schema;
 use crate::encode::schema::file::{self, FILE_BYTES_MAX};
+use crate::inputs::Reads;
 
 /// The schema of `file`, which is named at `way`; relative to the folder of the pipeline file. `None` where there are
 /// problems.
-pub(super) fn read(file: &str, way: &str, tree: &Tree, problems: &mut Problems) -> Option<Schema> {
+pub(super) fn read(file: &str, way: &str, tree: &Tree, reads: &Reads, problems: &mut Problems) -> Option<Schema> {
     let folder = Path::new(&tree.written.path).parent().unwrap_or(Path::new(""));
     let path = folder.join(file);
-    let bytes = match files::bytes_of(&path, FILE_BYTES_MAX) {
+    let bytes = match files::bytes_of(&path, FILE_BYTES_MAX, reads) {
         Ok(bytes) => bytes,
         Err(why) => {
             let message = format!("`{way}`: `{}`: {why}", shown(&path.display().to_string()));

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::environment::{self, Environment};
 use super::problem::{Place, Problems};
 use super::tree::Tree;
 use super::{files, read, warn_of_literal_secrets, yaml};
+use crate::inputs::Reads;
 use crate::receive::{self, Auth, Key, check_exposure};
 use crate::secret::Secret;
 use crate::spool::OnCorruption;
@@ -20,6 +22,13 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:4573";
 
 /// Where health and metrics are served, unless told otherwise.
 pub const ADMIN_DEFAULT: &str = "127.0.0.1:4574";
+
+/// The state folder, unless told otherwise.
+pub const STATE_DEFAULT: &str = "data/state";
+
+/// Account and region for ARNs, unless told otherwise.
+const ACCOUNT_DEFAULT: &str = "000000000000";
+const REGION_DEFAULT: &str = "us-east-1";
 
 /// Bounds and default of the process's budget for bytes in flight.
 pub const MEMORY_MIN: Size = Size::from_mib(64);
@@ -104,7 +113,7 @@ pub struct Log {
 }
 
 /// For whom to log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
@@ -128,28 +137,49 @@ pub struct Flags {
 }
 
 /// A `hydrant.yaml`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct WrittenSettings {
+pub(super) struct WrittenSettings {
+    /// The state folder: spools, outboxes, checkpoints. `$STATE_DIRECTORY` if systemd sets it.
+    #[schemars(extend("default" = STATE_DEFAULT))]
     state: Option<PathBuf>,
+    /// Where data is received: address and port.
+    #[schemars(extend("default" = LISTEN_DEFAULT))]
     listen: Option<String>,
+    /// Where the status page, health and metrics are served: address and port.
+    #[schemars(extend("default" = ADMIN_DEFAULT))]
     admin: Option<String>,
+    /// Bytes in flight in the whole process.
+    #[schemars(extend("default" = MEMORY_DEFAULT, "x-bounds" = format!("{MEMORY_MIN} to {MEMORY_MAX}")))]
     memory: Option<Size>,
+    /// Whether anybody may send, signed or not. Without it and without credentials only this machine may.
     anonymous: bool,
+    /// Whether the admin address may show records and take orders from other machines.
     admin_anonymous: bool,
+    /// 12 digits, for the ARNs in answers.
+    #[schemars(extend("default" = ACCOUNT_DEFAULT))]
     account: Option<String>,
+    /// For the ARNs in answers.
+    #[schemars(extend("default" = REGION_DEFAULT))]
     region: Option<String>,
+    /// What to do about durable records that the disk does not give back.
     on_corruption: OnCorruption,
+    /// Who may send.
     credentials: Vec<WrittenCredential>,
+    /// How to log; text on a terminal and JSON elsewhere if not given.
     log: Option<LogFormat>,
+    /// What to log: a filter such as `info` or `hydrant=debug`.
     log_level: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenCredential {
+    /// Id of an access key, as producers have it.
     access_key_id: String,
+    /// Its secret: `env:NAME`, `file:/path` or `cred:name` (a systemd credential).
     secret_access_key: Secret,
+    /// The streams that it may write to; all if not given.
     streams: Option<BTreeSet<String>>,
 }
 
@@ -159,10 +189,11 @@ pub fn settings(flags: Flags, environment: &Environment) -> Result<(Settings, Pr
     let mut tree = None;
     let mut written = WrittenSettings::default();
     if let Some(path) = &flags.config {
-        tree = files::read(path, &mut problems).and_then(|file| yaml::parse(file, &mut problems));
+        let reads = Reads::new();
+        tree = files::read(path, &reads, &mut problems).and_then(|file| yaml::parse(file, &mut problems));
         if let Some(tree) = &mut tree {
             environment::resolve(tree, environment, &mut problems);
-            let reading = read::read(tree, environment, &[], &mut problems);
+            let reading = read::read(tree, environment, &reads, &[], &mut problems);
             warn_of_literal_secrets(reading.literal_secrets, &mut warnings);
             written = reading.value.unwrap_or_default();
         }
@@ -186,11 +217,11 @@ impl Judge<'_> {
             let message = format!("`memory`: expected {MEMORY_MIN} to {MEMORY_MAX}, found {memory}");
             self.problem(flags.memory.is_some(), "memory", message, None);
         }
-        let account = written.account.unwrap_or_else(|| "000000000000".into());
+        let account = written.account.unwrap_or_else(|| ACCOUNT_DEFAULT.into());
         if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
             self.problem(false, "account", "`account`: expected 12 digits".into(), None);
         }
-        let region = written.region.unwrap_or_else(|| "us-east-1".into());
+        let region = written.region.unwrap_or_else(|| REGION_DEFAULT.into());
         if region.is_empty() || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             self.problem(false, "region", "`region`: expected a name such as `us-east-1`".into(), None);
         }
@@ -275,6 +306,6 @@ impl Judge<'_> {
 fn state_default(environment: &Environment) -> PathBuf {
     match environment.get("STATE_DIRECTORY") {
         Ok(folders) if !folders.is_empty() => folders.split(':').next().unwrap_or_default().into(),
-        _ => "data/state".into(),
+        _ => STATE_DEFAULT.into(),
     }
 }

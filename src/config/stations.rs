@@ -11,6 +11,7 @@ use super::tree::Tree;
 use crate::encode::schema::Origin;
 use crate::encode::{self, FormatSpec};
 use crate::error::Fault;
+use crate::inputs::Reads;
 use crate::naming::{
     self, DEFAULT_PREFIX, ErrorPrefix, GivenKeys, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
 };
@@ -20,6 +21,9 @@ use crate::transform::wasm::Modules;
 use crate::transform::{self, Making, Transform, Wrong};
 
 const SINK: &str = "sink.object_store";
+
+/// Bytes of a file with a key for a store that are looked at for changes.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Most transforms of a pipeline.
 const TRANSFORMS_MAX: usize = 16;
@@ -139,7 +143,11 @@ fn warn(place: &Place, texts: &[String], warnings: &mut Problems) {
 }
 
 /// Everything about the sink that can be known without asking it.
-pub(super) fn sink(options: &sink::Options, tree: &Tree, problems: &mut Problems) {
+pub(super) fn sink(options: &sink::Options, tree: &Tree, reads: &Reads, problems: &mut Problems) {
+    for path in options.key_files() {
+        // The store reads it again, and says what is wrong with it.
+        let _ = reads.read(path, KEY_FILE_BYTES_MAX);
+    }
     let Err(error) = options.check() else { return };
     let place = match error.key.strip_prefix("options.") {
         Some(name) => tree.place_of_key(&["sink", "object_store", "options", name]),
@@ -164,12 +172,17 @@ fn without_secrets(message: &str, options: &sink::Options, tree: &Tree) -> Strin
 }
 
 /// The format, with its schema read if that lies in a file.
-pub(super) fn format(options: &mut encode::Options, tree: &Tree, problems: &mut Problems) -> Option<FormatSpec> {
+pub(super) fn format(
+    options: &mut encode::Options,
+    tree: &Tree,
+    reads: &Reads,
+    problems: &mut Problems,
+) -> Option<FormatSpec> {
     let way = format!("format.{}", options.word());
     if let Some(columnar) = options.columnar()
         && let Origin::File(file) = columnar.schema.origin()
     {
-        *columnar.schema = schema_file::read(file, &format!("{way}.schema.file"), tree, problems)?;
+        *columnar.schema = schema_file::read(file, &format!("{way}.schema.file"), tree, reads, problems)?;
     }
     let built = options.spec();
     built.map_err(|error| problems.push(tree.place(&way), format!("`{way}`: {error:#}"), None)).ok()
@@ -179,12 +192,12 @@ pub(super) fn format(options: &mut encode::Options, tree: &Tree, problems: &mut 
 pub(super) fn transforms(
     pipeline: &str,
     options: &[transform::Options],
-    modules: &Modules,
+    (modules, reads): (&Modules, &Reads),
     tree: &Tree,
     problems: &mut Problems,
 ) -> Option<Vec<Arc<dyn Transform>>> {
     let folder = Path::new(&tree.written.path).parent().unwrap_or(Path::new(""));
-    let making = Making { pipeline, folder, modules };
+    let making = Making { pipeline, folder, modules, reads };
     let mut made = Vec::with_capacity(options.len());
     if options.len() > TRANSFORMS_MAX {
         let message = format!("`transforms`: {} transforms are more than {TRANSFORMS_MAX}", options.len());

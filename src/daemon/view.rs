@@ -1,67 +1,60 @@
 //! The daemon as the admin address knows it.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Blame, Fault};
 use crate::live::{Live, Seen};
-use crate::metrics::{Metrics, Positions};
+use crate::metrics::{Metrics, Positions, Stands};
 use crate::pipeline::Way;
 use crate::source::Unit;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
-use crate::status::reload::Reloaded;
+use crate::status::reload::{Refused, Reloaded};
 use crate::status::replay::{Ask, Hearing};
-use crate::status::view::{MemoryView, PipelineView, RevisionView, ShardView, State, StreamView, View, WayView};
+use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, State, StreamView, View, WayView};
 
-use super::House;
-use super::build::{Built, Shown};
+use super::fleet::{Fleet, Pending, Pipeline, Told};
+use super::reload::Request;
 use super::replay::{Kit, Replaying, opener};
 
 /// What runs.
 pub struct Standing {
-    house: House,
-    ways: Vec<(Arc<Way>, Shown)>,
-    streams: Vec<Stream>,
+    fleet: Arc<Fleet>,
+    requests: mpsc::Sender<Request>,
     started_ms: i64,
-    /// The state folder.
-    state: PathBuf,
     replaying: Replaying,
 }
 
 impl Standing {
-    /// What was built, since `started_ms` (Unix milliseconds).
-    pub fn new(house: &House, built: &Built, started_ms: i64, state: &Path) -> Standing {
-        tokio::spawn(sample(house.metrics.clone()));
-        Standing {
-            house: house.clone(),
-            ways: built.ways.clone(),
-            streams: built.streams.clone(),
-            started_ms,
-            state: state.to_owned(),
-            replaying: Replaying::default(),
-        }
+    /// The fleet since now; reloads are asked for with `requests`.
+    pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
+        tokio::spawn(sample(fleet.house.metrics.clone()));
+        let started_ms = fleet.house.ground.clock.now_ms();
+        Standing { fleet: fleet.clone(), requests, started_ms, replaying: Replaying::default() }
     }
 
     /// What a replay of a pipeline needs.
     fn kit(&self, pipeline: &str) -> Result<Kit, Fault> {
-        let House { ground, budget, metrics, .. } = self.house.clone();
-        let Some((way, shown)) = self.ways.iter().find(|(way, _)| way.name == pipeline) else {
-            let names: Vec<&str> = self.ways.iter().map(|(way, _)| way.name.as_str()).collect();
+        let super::House { ground, budget, metrics, .. } = self.fleet.house.clone();
+        let running =
+            self.fleet.pipeline(pipeline).map(|of| of.told()).and_then(|told| Some((told.way?, told.wanted?)));
+        let Some((way, wanted)) = running else {
+            let names: Vec<String> = self.fleet.pipelines().iter().map(|of| of.name.clone()).collect();
             let message = format!("no pipeline {pipeline} runs here: there are {}", names.join(", "));
             return Err(Fault::new(Blame::Config, message));
         };
         Ok(Kit {
-            state: self.state.clone(),
+            state: self.fleet.settings.state.clone(),
             recipe: way.recipe.clone(),
-            transforms: shown.spec.transforms.clone(),
-            open_sink: opener(shown.spec.sink.clone(), &ground),
-            stream: self.streams.iter().find(|stream| shown.stream.as_deref() == Some(stream.name())).cloned(),
+            transforms: wanted.spec.transforms.clone(),
+            open_sink: opener(wanted.spec.sink.clone(), &ground),
+            stream: wanted.stream().and_then(|name| self.fleet.streams.get(name)),
             stream_is_read: true,
             stop: CancellationToken::new(),
             ground,
@@ -72,8 +65,9 @@ impl Standing {
 
     /// The tail of a stream moves also while a pipeline does not read.
     fn look_at_tails(&self) {
-        for (way, shown) in &self.ways {
-            if let Some(stream) = self.streams.iter().find(|stream| shown.stream.as_deref() == Some(stream.name())) {
+        for Told { wanted, way, .. } in self.fleet.pipelines().iter().map(|of| of.told()) {
+            let stream = wanted.as_ref().and_then(|wanted| self.fleet.streams.get(wanted.stream()?));
+            if let (Some(way), Some(stream)) = (way, stream) {
                 way.progress.reaches(stream.shard(), &stream.stats().durable.into());
             }
         }
@@ -83,47 +77,54 @@ impl Standing {
 #[async_trait]
 impl Admin for Standing {
     fn metrics(&self) -> String {
-        let House { metrics, budget, .. } = &self.house;
+        let super::House { metrics, budget, .. } = &self.fleet.house;
         metrics.set_memory(budget.in_use());
-        for stream in &self.streams {
+        for stream in self.fleet.streams.shown() {
             let spool::Stats { bytes, durable, refused, .. } = stream.stats();
-            metrics.stream(stream.name()).set(bytes, durable, refused);
+            let of_stream = metrics.stream(stream.name());
+            of_stream.set(bytes, durable, refused);
+            of_stream.set_bytes_max(stream.limits().spool_bytes_max);
         }
         self.look_at_tails();
-        let now_ms = self.house.ground.clock.now_ms();
-        for (way, _) in &self.ways {
-            let oldest_ms = oldest_undelivered_ms(way, self.started_ms);
+        let now_ms = self.fleet.house.ground.clock.now_ms();
+        for way in self.fleet.pipelines().iter().filter_map(|of| of.told().way) {
+            let oldest_ms = oldest_undelivered_ms(&way, self.started_ms);
             let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
             way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
         }
+        metrics.set_standing(self.fleet.pipelines().iter().map(|of| stands(&of.name, &of.told())));
+        metrics.set_started(self.started_ms);
         metrics.render()
     }
 
     fn ills(&self) -> Vec<String> {
-        self.house.ills.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let of_house = super::lock(&self.fleet.house.ills).clone();
+        of_house.into_iter().chain(self.fleet.ills()).collect()
     }
 
     fn view(&self) -> View {
-        let in_use = self.house.budget.in_use();
+        let house = &self.fleet.house;
+        let in_use = house.budget.in_use();
         self.look_at_tails();
         View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            now_ms: self.house.ground.clock.now_ms(),
+            now_ms: house.ground.clock.now_ms(),
             ills: self.ills(),
             memory: MemoryView {
                 used_bytes: (in_use.requests + in_use.uploads + in_use.encoders) as u64,
-                budget_bytes: self.house.budget.bytes() as u64,
+                budget_bytes: house.budget.bytes() as u64,
             },
-            doors: None,
-            pipelines: self.ways.iter().map(|(way, shown)| pipeline(way, shown, self.started_ms)).collect(),
-            streams: self.streams.iter().map(stream).collect(),
-            without_file: Vec::new(),
+            doors: house.doors.get().cloned(),
+            pipelines: self.fleet.pipelines().iter().map(|of| pipeline(house, of, self.started_ms)).collect(),
+            streams: self.fleet.streams.shown().iter().map(stream).collect(),
+            without_file: self.fleet.without_file(),
         }
     }
 
     fn live(&self, pipeline: &str) -> Option<Live> {
-        self.ways.iter().find(|(way, _)| way.name == pipeline).map(|(way, _)| way.metrics.live.clone())
+        let known = self.fleet.pipeline(pipeline)?;
+        Some(self.fleet.house.metrics.pipeline(&known.name).live.clone())
     }
 
     fn replay(&self, ask: Ask) -> Hearing {
@@ -132,13 +133,28 @@ impl Admin for Standing {
     }
 
     async fn reload(&self) -> Reloaded {
-        Reloaded::default()
+        let (request, answer) = oneshot::channel();
+        let sent = self.requests.send(request).await;
+        let stopping = || Refused { name: "hydrant".into(), problems: "it is stopping\n".into() };
+        match (sent, answer.await) {
+            (Ok(()), Ok(reloaded)) => reloaded,
+            _ => Reloaded { refused: vec![stopping()], ..Reloaded::default() },
+        }
     }
 
     fn read_of(&self) -> Option<(u64, u64)> {
-        let of_ways = self.ways.iter().map(|(way, _)| way.source.read_of());
+        let pipelines = self.fleet.pipelines();
+        let of_ways = pipelines.iter().filter_map(|of| of.told().way).map(|way| way.source.read_of());
         of_ways.reduce(|a, b| Some((a?.0 + b?.0, a?.1 + b?.1))).flatten()
     }
+}
+
+fn stands(name: &str, told: &Told) -> Stands {
+    let runs = match told.state {
+        State::Running | State::Draining | State::Done => true,
+        State::Stopped | State::Waiting => false,
+    };
+    Stands { pipeline: name.to_owned(), runs, revision: told.revision.number, refused: told.pending.is_some() }
 }
 
 /// Once a second, for ever: what was counted.
@@ -157,33 +173,37 @@ fn oldest_undelivered_ms(way: &Way, started_ms: i64) -> Option<i64> {
     way.progress.oldest_ms(started_ms).into_iter().chain(reading).min()
 }
 
-fn pipeline(way: &Way, shown: &Shown, started_ms: i64) -> PipelineView {
-    let (metrics, drawn) = (&way.metrics, &shown.drawn);
+fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineView {
+    let Told { file, state, why, revision, wanted, way, pending, .. } = of.told();
+    let metrics = &house.metrics.pipeline(&of.name);
     let Seen { delivered, rejected, open, sink, reading, history, rates } = metrics.live.seen();
-    let lag = way.progress.lag();
-    let of = |unit| lag.filter(|_| way.source.unit() == unit);
-    let (outbox_bytes, outbox_bytes_max) = way.room.taken();
+    let way = way.as_deref();
+    let drawn = wanted.as_ref().map(|wanted| WayView {
+        source: wanted.spec.drawn.source.clone(),
+        stream: wanted.stream().map(str::to_owned),
+        transforms: wanted.spec.transforms.iter().map(|transform| transform.shown()).collect(),
+        format: wanted.spec.drawn.format.clone(),
+        sink: wanted.spec.drawn.sink.clone(),
+    });
+    let lag = |unit| way.filter(|way| way.source.unit() == unit).and_then(|way| way.progress.lag());
+    let (outbox_bytes, outbox_bytes_max) = way.map(|way| way.room.taken()).unwrap_or_default();
+    let shards = way.into_iter().flat_map(|way| way.progress.shown());
+    let pending = pending.map(|Pending { hash, since_ms, problems, .. }| PendingView { hash, since_ms, problems });
     PipelineView {
-        name: way.name.clone(),
-        file: shown.file.clone(),
-        way: WayView {
-            source: drawn.source.clone(),
-            stream: shown.stream.clone(),
-            transforms: way.transforms.shown(),
-            format: drawn.format.clone(),
-            sink: drawn.sink.clone(),
-        },
-        state: State::Running,
-        why: None,
-        revision: RevisionView { number: 1, hash: String::new(), since_ms: 0 },
-        pending: None,
+        name: of.name.clone(),
+        file,
+        way: drawn.unwrap_or_default(),
+        state,
+        why,
+        revision,
+        pending,
         counts: metrics.counts(),
         rates,
-        shards_known: way.progress.shards_known() as u64,
-        shards: way.progress.shown().iter().map(|(shard, positions)| shard_view(shard.as_str(), positions)).collect(),
-        lag_records: of(Unit::Records),
-        lag_bytes: of(Unit::Bytes),
-        oldest_undelivered_ms: oldest_undelivered_ms(way, started_ms),
+        shards_known: way.map_or(0, |way| way.progress.shards_known() as u64),
+        shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
+        lag_records: lag(Unit::Records),
+        lag_bytes: lag(Unit::Bytes),
+        oldest_undelivered_ms: way.and_then(|way| oldest_undelivered_ms(way, started_ms)),
         open: open.into_values().max_by_key(|open| open.bytes),
         outbox_bytes,
         outbox_bytes_max,
@@ -210,5 +230,6 @@ fn shard_view(shard: &str, positions: &Positions) -> ShardView {
 
 fn stream(stream: &Stream) -> StreamView {
     let spool::Stats { bytes, durable, refused, .. } = stream.stats();
-    StreamView { name: stream.name().to_owned(), bytes, bytes_max: 0, records: durable, refused }
+    let bytes_max = stream.limits().spool_bytes_max;
+    StreamView { name: stream.name().to_owned(), bytes, bytes_max, records: durable, refused }
 }

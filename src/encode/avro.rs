@@ -19,6 +19,7 @@
 //! What may be null is a union with null, which is its default. Avro has no place for `uint64` and `time(ns)`: they are
 //! refused rather than cut.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,14 +28,15 @@ use anyhow::{Context, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef};
-use serde::Deserialize;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::cells::{span, value};
 use super::columns::{Columns, RowEncoder, Spelling};
-use super::compress::{Blocks, Codec, Compressors, Frame, Written, append_long};
+use super::compress::{self, Blocks, Codec, Compressors, Frame, Written, append_long};
 use super::json::{Matching, OnUnknown};
 use super::schema::{Column, Data, Schema, Type, Unit};
 use super::{Encoder, Format, yes};
@@ -45,24 +47,29 @@ pub const AVRO_BLOCK_BYTES: usize = 256 << 10;
 const RECORD: &str = "Record";
 
 /// The options of `avro`, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
+    /// The columns, as `name: type`; or `{ file: NAME }`, a schema file beside the pipeline; or `infer`, from the records.
     pub schema: Schema,
+    /// What becomes of fields that the schema does not know.
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
+    /// Whether a key also finds the column that differs by ASCII case only, as with Firehose: `User_ID` finds `user_id`.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
-    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has
+    /// it: `user.id` finds `user_id`.
     #[serde(default)]
     pub dots_to_underscores: bool,
+    /// What blocks are compressed with: a name, or one with a level as `{ zstd: 9 }`.
     #[serde(default)]
     pub compression: Compression,
 }
 
 /// What blocks are compressed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compression {
     None,
     /// Level 0 to 12 of libdeflate; 6 unless told. The specification demands it of every reader.
@@ -96,6 +103,16 @@ impl Compression {
             Compression::Snappy => "snappy",
             Compression::Zstd(_) => "zstandard",
         }
+    }
+}
+
+impl JsonSchema for Compression {
+    fn schema_name() -> Cow<'static, str> {
+        "AvroCompression".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        compress::schema(&["deflate", "snappy", "zstd", "none"], &[("deflate", 0, 12), ("zstd", 1, 22)])
     }
 }
 

@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use arrow_array::{Array, ArrayRef};
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 
 use super::cells::Cell;
 use super::columns::{Columns, RowEncoder, Spelling};
@@ -30,18 +31,22 @@ use super::{Encoder, Format, extension_or, yes};
 pub const NULL_BYTES_MAX: usize = 16;
 
 /// The options of `csv`, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
+    /// The columns, as `name: type`; or `{ file: NAME }`, a schema file beside the pipeline; or `infer`, from the records.
     pub schema: Schema,
+    /// What becomes of fields that the schema does not know.
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
+    /// Whether a key also finds the column that differs by ASCII case only, as with Firehose: `User_ID` finds `user_id`.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
-    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has
+    /// it: `user.id` finds `user_id`.
     #[serde(default)]
     pub dots_to_underscores: bool,
+    /// What the text is compressed with: a name, or one with a level as `{ gzip: 9 }`.
     #[serde(default)]
     pub compression: Compression,
     /// Whether the first line of an object names the columns.
@@ -49,16 +54,19 @@ pub struct Options {
     pub header: bool,
     /// One ASCII character between fields.
     #[serde(default = "comma", deserialize_with = "sign")]
+    #[schemars(with = "Sign", extend("default" = char::from(comma())))]
     pub delimiter: u8,
     /// One ASCII character around fields that need it.
     #[serde(default = "quote", deserialize_with = "sign")]
+    #[schemars(with = "Sign", extend("default" = char::from(quote())))]
     pub quote: u8,
-    /// How null is written; at most [`NULL_BYTES_MAX`] bytes.
+    /// How null is written; at most 16 bytes.
     #[serde(default)]
     pub null_text: String,
+    /// What ends a line.
     #[serde(default)]
     pub line_end: LineEnd,
-    /// In place of `.csv`, `.csv.gz` and so on, with its dot; as names have it (`naming::is_extension`).
+    /// In place of `.csv`, `.csv.gz` and so on, with its dot; as `.txt.gz`.
     #[serde(default)]
     pub extension: Option<String>,
 }
@@ -70,6 +78,11 @@ fn comma() -> u8 {
 fn quote() -> u8 {
     b'"'
 }
+
+/// One ASCII character, as the schema of pipelines has it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is a schema only")]
+struct Sign(#[schemars(regex(pattern = "^[\\x00-\\x7F]$"))] String);
 
 /// A character that can stand between or around fields.
 fn sign<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
@@ -83,7 +96,7 @@ fn sign<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
 }
 
 /// What ends a line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LineEnd {
     /// `\n`

@@ -10,6 +10,7 @@
 
 use std::io::{self, Write};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::compress::{BLOCK_BYTES, Blocks, Compression, Compressors, Frame};
@@ -19,11 +20,12 @@ use crate::error::Reason;
 use crate::record::Batch;
 
 /// The options of `json_array`, as written.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
+    /// What the text is compressed with: a name, or one with a level as `{ gzip: 9 }`.
     pub compression: Compression,
-    /// In place of `.json`, `.json.gz` and so on, with its dot; as names have it (`naming::is_extension`).
+    /// In place of `.json`, `.json.gz` and so on, with its dot; as `.txt.gz`.
     pub extension: Option<String>,
 }
 

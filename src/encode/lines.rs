@@ -8,7 +8,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::ensure;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::compress::{BLOCK_BYTES, Blocks, Compression, Compressors, Frame};
 use super::{About, Encoder, Format, extension_or};
@@ -19,23 +20,27 @@ use crate::record::Batch;
 pub const DELIMITER_BYTES_MAX: usize = 16;
 
 /// The options of `lines`, as written.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
+    /// What the text is compressed with: a name, or one with a level as `{ gzip: 9 }`.
     pub compression: Compression,
+    /// What stands behind each record.
     pub delimiter: Delimiter,
-    /// In place of the one that follows from the other options, with its dot; as names have it (`naming::is_extension`).
+    /// In place of `.ndjson`, `.ndjson.gz` and so on, with its dot; as `.log.gz`.
     pub extension: Option<String>,
 }
 
 /// What stands behind each record.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delimiter {
+    /// A line end, `\n`.
     #[default]
     Newline,
+    /// Nothing: records lie side by side, as with Firehose.
     None,
-    /// This text, of 1 to [`DELIMITER_BYTES_MAX`] bytes.
+    /// This text, of 1 to 16 bytes.
     Text(String),
 }
 

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::compress::Compression;
@@ -88,13 +89,18 @@ pub trait Format: Send + Sync {
 }
 
 /// The choice of a format and its options, as written: `lines: {..}` or `parquet: {..}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Options {
+    /// Records as they are, one after the other.
     Lines(lines::Options),
+    /// One JSON array per object, with a record on each line.
     JsonArray(json_array::Options),
+    /// CSV by a schema.
     Csv(Box<csv::Options>),
+    /// Avro object container files by a schema.
     Avro(Box<avro::Options>),
+    /// Apache Parquet by a schema.
     Parquet(Box<parquet::Options>),
 }
 

@@ -122,6 +122,16 @@ impl Progress {
         }
     }
 
+    /// Nothing is read any more: shows no positions until somebody begins again.
+    pub fn leave(&self) {
+        let mut shards = self.shards();
+        for (shard, known) in std::mem::take(&mut *shards) {
+            for (name, _) in known.positions.named() {
+                self.metrics.metrics.0.positions.remove(&self.metrics.position(&shard, name));
+            }
+        }
+    }
+
     /// The positions of the shards that are shown.
     pub fn shown(&self) -> Vec<(Shard, Positions)> {
         let shards = self.shards();

@@ -1,8 +1,10 @@
 //! Where in a record a value lies: paths as jq writes them, and Firehose's partition keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -138,6 +140,19 @@ fn short(text: &str) -> &str {
 pub enum PartitionKeysOptions {
     Map(BTreeMap<String, String>),
     Query(String),
+}
+
+impl JsonSchema for PartitionKeysOptions {
+    fn schema_name() -> Cow<'static, str> {
+        "PartitionKeys".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "object", "additionalProperties": { "type": "string" } },
+            { "type": "string" }
+        ] })
+    }
 }
 
 impl<'de> Deserialize<'de> for PartitionKeysOptions {

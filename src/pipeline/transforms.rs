@@ -1,7 +1,7 @@
-//! The transforms of a way, one after the other; they can be replaced between two reads.
+//! The transforms of a way, one after the other.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::budget::Budget;
 use crate::error::{Fault, Reason};
@@ -15,7 +15,7 @@ use crate::transform::{BYTES_MAX, RECORDS_MAX, Transform, Transformed};
 
 /// The transforms of a pipeline, in their order.
 pub struct Transforms {
-    chain: RwLock<Arc<[Arc<dyn Transform>]>>,
+    chain: Arc<[Arc<dyn Transform>]>,
     pipeline: String,
     metrics: PipelineMetrics,
     /// As the first of them that is paid by the call wants it.
@@ -29,7 +29,7 @@ impl Transforms {
     pub fn new(pipeline: &str, chain: Vec<Arc<dyn Transform>>, metrics: &PipelineMetrics) -> Transforms {
         Transforms {
             gather: chain.iter().find_map(|transform| transform.gather()),
-            chain: RwLock::new(chain.into()),
+            chain: chain.into(),
             pipeline: pipeline.to_owned(),
             metrics: metrics.clone(),
             all_failed: AtomicBool::new(false),
@@ -46,9 +46,14 @@ impl Transforms {
         Transforming { reader, transforms: self, under_way: None }
     }
 
+    /// Lets go what they have kept ready and nobody has used for long.
+    pub fn let_go_idle(&self) {
+        self.chain.iter().for_each(|transform| transform.let_go_idle());
+    }
+
     /// Them in words, such as `wasm redact.wasm`, in their order.
     pub fn shown(&self) -> Vec<String> {
-        self.chain().iter().map(|transform| transform.shown()).collect()
+        self.chain.iter().map(|transform| transform.shown()).collect()
     }
 
     /// A transform cannot work now: whoever reads the records again says so.
@@ -73,39 +78,6 @@ impl Transforms {
             }
             None => tracing::info!(pipeline = self.pipeline, "transforms let records through again"),
         }
-    }
-
-    /// Puts new ones in the place of those whose files have changed, for the batches that come. One that cannot be had
-    /// leaves the old one. Blocks; nobody waits for it.
-    pub fn renew(&self) {
-        let chain = self.chain();
-        let renewed: Vec<_> = chain.iter().map(|transform| (transform, transform.renewed())).collect();
-        if renewed.iter().all(|(_, renewed)| matches!(renewed, Ok(None))) {
-            return;
-        }
-        let next = renewed.into_iter().map(|(old, renewed)| match renewed {
-            Ok(None) => old.clone(),
-            Ok(Some(new)) => {
-                tracing::info!(pipeline = self.pipeline, transform = new.shown(), "changed: in use from now on");
-                new
-            }
-            Err(fault) => {
-                let error = format!("{:#}", fault.error);
-                tracing::error!(
-                    pipeline = self.pipeline,
-                    transform = old.shown(),
-                    error,
-                    "changed: the old one goes on"
-                );
-                old.clone()
-            }
-        });
-        let next = next.collect();
-        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = next;
-    }
-
-    fn chain(&self) -> Arc<[Arc<dyn Transform>]> {
-        self.chain.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -136,6 +108,16 @@ impl Transforming<'_> {
         self.reader.tail()
     }
 
+    /// What is still owed to those who handed records over; see [`Reader::owed`].
+    pub fn owed(&self) -> Option<Position> {
+        self.reader.owed()
+    }
+
+    /// Whether records of a read are on their way through the transforms: it is not complete.
+    pub fn is_amid_a_read(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// What became of the next records; `None`: the shard has ended for good.
     ///
     /// Cancel-safe: what a transform was at work on is given to it again. After a fault the shard is to be opened anew.
@@ -147,7 +129,7 @@ impl Transforming<'_> {
                 let Some(Read { batch, end }) = self.reader.next().await? else { return Ok(None) };
                 self.transforms.metrics.read(batch.len() as u64, batch.payload_bytes());
                 taps.pass(Stage::Source, &batch);
-                self.under_way.insert(UnderWay::new(self.transforms.chain(), batch, end))
+                self.under_way.insert(UnderWay::new(self.transforms.chain.clone(), batch, end))
             }
         };
         let transformed = under_way.next(taps).await.inspect_err(|_| self.transforms.say_waiting())?;

@@ -1,4 +1,5 @@
-//! What a pipeline waits for: room in the outbox, a sink that takes an object, a better moment after a fault.
+//! What a pipeline waits for: records, room in the outbox, a sink that takes an object, a better moment after a fault. No wait
+//! holds up a cut for long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +12,11 @@ use crate::error::{Blame, Fault};
 use crate::ground::Clock;
 use crate::live::InTrouble;
 use crate::metrics::PipelineMetrics;
-use crate::position::Shard;
+use crate::position::{Position, Shard};
 use crate::sink::Trouble;
 
-use super::Way;
+use super::transforms::{Piece, Transforming};
+use super::{Leave, Leaving, Way};
 
 /// Room is counted in steps of this size.
 const STEP_BYTES: u64 = 1 << 10;
@@ -59,9 +61,85 @@ impl OutboxRoom {
         Room { _permit: self.free.clone().acquire_many_owned(self.cost(bytes)).await.ok() }
     }
 
+    /// The same; `None`: at a cut, as a sink that takes nothing would give no room either.
+    pub async fn wait_or_leave(&self, bytes: u64, leaving: &Leaving, metrics: &PipelineMetrics) -> Option<Room> {
+        let in_vain = async {
+            leaving.until(Leave::Cut).await;
+            if metrics.blocked.get() == 0 {
+                // The time that a cut may take ends it.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            room = self.wait(bytes) => Some(room),
+            () = in_vain => None,
+        }
+    }
+
     /// Room for a promise that lies there already; as much as there is.
     pub fn take_over(&self, bytes: u64) -> Room {
         Room { _permit: self.free.clone().try_acquire_many_owned(self.cost(bytes)).ok() }
+    }
+}
+
+/// Reads a shard until it is time to leave.
+pub struct Leaver<'t> {
+    reader: Transforming<'t>,
+    leaving: &'t Leaving,
+    /// Since it was told to drain: up to where it still reads, if it owes anything.
+    owed: Option<Option<Position>>,
+}
+
+/// What comes next of a shard.
+pub enum Next {
+    Piece(Piece),
+    /// The shard has ended for good.
+    End,
+    /// Nothing more is to be read here now.
+    Leave,
+}
+
+impl<'t> Leaver<'t> {
+    /// Reads until `leaving` says otherwise.
+    pub fn new(reader: Transforming<'t>, leaving: &'t Leaving) -> Leaver<'t> {
+        Leaver { reader, leaving, owed: None }
+    }
+
+    /// Where the next read begins.
+    pub fn position(&self) -> Position {
+        self.reader.position()
+    }
+
+    /// The end of what can be read now, as far as known.
+    pub fn tail(&self) -> Position {
+        self.reader.tail()
+    }
+
+    /// What became of the next records. A read that transforms are at work on is waited for. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Next, Fault> {
+        while self.reader.is_amid_a_read() || !self.is_time() {
+            tokio::select! {
+                biased;
+                next = self.reader.next() => return Ok(next?.map_or(Next::End, Next::Piece)),
+                () = self.leaving.until(Leave::Drain), if !self.leaving.is(Leave::Drain) => {}
+                () = self.leaving.until(Leave::Cut), if !self.leaving.is(Leave::Cut) => {}
+            }
+        }
+        Ok(Next::Leave)
+    }
+
+    /// More of a read that is not complete.
+    pub async fn rest(&mut self) -> Result<Option<Piece>, Fault> {
+        self.reader.next().await
+    }
+
+    fn is_time(&mut self) -> bool {
+        if self.leaving.is(Leave::Cut) || !self.leaving.is(Leave::Drain) {
+            return self.leaving.is(Leave::Cut);
+        }
+        let owed = self.owed.get_or_insert_with(|| self.reader.owed());
+        owed.as_ref().is_none_or(|owed| self.reader.position() >= *owed)
     }
 }
 
@@ -80,8 +158,8 @@ impl Pause {
     /// From 4 GiB to 64 KiB.
     const HALVINGS_MAX: u32 = 16;
 
-    /// Says what is wrong and waits.
-    pub async fn after(&mut self, way: &Way, shard: Option<&Shard>, fault: &Fault) {
+    /// Says what is wrong and waits; not at a cut.
+    pub async fn after(&mut self, way: &Way, shard: Option<&Shard>, fault: &Fault, leaving: &Leaving) {
         let pipeline = way.name.as_str();
         let pause = (Pause::FIRST * 2u32.saturating_pow(self.faults.min(16))).min(Pause::LONGEST);
         self.faults += 1;
@@ -98,7 +176,7 @@ impl Pause {
         let now_ms = way.ground.clock.now_ms();
         let trouble = self.trouble.get_or_insert_with(|| way.metrics.live.reading());
         trouble.again(&format!("{:#}", fault.error), None, now_ms, Some(after(now_ms, pause)));
-        tokio::time::sleep(pause).await;
+        let _ = tokio::time::timeout(pause, leaving.until(Leave::Cut)).await;
     }
 
     /// Whether nothing has gone well since a fault.

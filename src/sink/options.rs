@@ -1,5 +1,6 @@
 //! A sink's options: from `url` and `options` as written to a store that is ready.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use ::object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use ::object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use ::object_store::path::Path;
 use ::object_store::{BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use url::Url;
@@ -21,28 +23,37 @@ use crate::nearest::nearest;
 use crate::secret::Secret;
 
 /// Options of an `object_store` sink, as written.
-#[derive(Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// `s3://bucket/path`, `gs://bucket/path`, `az://container/path`, `file:///folder`, or a path as `./data`.
+    #[schemars(extend("examples" = ["s3://lake/clickstream/", "./data"]))]
     pub url: String,
-    /// Settings by object_store's own names, such as `region` or `allow_http`; they win over the environment's.
+    /// Settings of the store by object_store's own names, such as `region` or `allow_http`; they win over the environment's.
+    /// A value may be a secret: `env:NAME`, `file:/path`, `cred:name`.
     #[serde(default)]
+    #[schemars(schema_with = "names_known")]
     pub options: BTreeMap<String, Text>,
-    /// Where below the url objects go; a template.
+    /// Where below the url objects go; a template, see [prefix](#the-prefix). Firehose's expressions are understood.
     #[serde(default)]
+    #[schemars(extend("default" = crate::naming::DEFAULT_PREFIX))]
+    #[schemars(extend("examples" = ["dt={event_time:%Y-%m-%d}/country={country}/", "!{timestamp:yyyy/MM/dd/HH}/"]))]
     pub prefix: Option<String>,
-    /// The IANA zone in which the prefix's times are read off; UTC if not given.
+    /// The IANA zone in which the prefix's times are read off.
     #[serde(default)]
+    #[schemars(extend("default" = "UTC", "examples" = ["Europe/Berlin"]))]
     pub time_zone: Option<String>,
-    /// What `!{partitionKeyFromQuery:name}` means.
+    /// What `!{partitionKeyFromQuery:name}` means: a map of names to paths such as `customer: .customer.id`, or Firehose's whole
+    /// query.
     #[serde(default)]
     pub partition_keys: Option<PartitionKeysOptions>,
     /// Objects of more bytes go up in parts. Up to here a put is one request, whose body is held in memory.
     #[serde(default = "multipart_above", deserialize_with = "crate::units::bytes")]
+    #[schemars(with = "crate::units::Size")]
     pub multipart_above: u64,
     /// Bytes of one part; stores want at least 5 MiB (and S3 at most 10,000 parts).
     #[serde(default = "part_size", deserialize_with = "crate::units::bytes")]
+    #[schemars(with = "crate::units::Size")]
     pub part_size: u64,
 }
 
@@ -171,6 +182,12 @@ impl Options {
             multipart_above: multipart_above(),
             part_size: part_size(),
         }
+    }
+
+    /// Files with keys that the store reads when it is made. Those with tokens it reads whenever it needs one.
+    pub fn key_files(&self) -> impl Iterator<Item = &std::path::Path> {
+        let named = |name: &str| self.options.get(name).map(|Text(path)| std::path::Path::new(path));
+        ["service_account", "application_credentials"].into_iter().filter_map(named)
     }
 
     /// All that can be known without asking the store or touching the disk.
@@ -367,6 +384,24 @@ impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"], "x-type": "secret" })
+    }
+}
+
+/// A map of settings: the names that we know for the editor, and others as the stores take them.
+fn names_known(generator: &mut SchemaGenerator) -> Schema {
+    let text = generator.subschema_for::<Text>();
+    let known = CLIENT.iter().chain(S3).chain(GCS).chain(AZURE);
+    let known: serde_json::Map<_, _> = known.map(|name| ((*name).to_owned(), text.clone().to_value())).collect();
+    json_schema!({ "type": "object", "properties": known, "additionalProperties": text, "x-type": "settings" })
 }
 
 impl<'de> Deserialize<'de> for Text {

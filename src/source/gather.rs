@@ -112,6 +112,10 @@ impl Reader for Gathering {
         self.inner.tail()
     }
 
+    fn owed(&self) -> Option<Position> {
+        self.inner.owed()
+    }
+
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
         if self.held.is_none() {
             self.account.set(0);

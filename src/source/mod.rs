@@ -68,6 +68,12 @@ pub trait Reader: Send {
     /// The end of what can be read now, as far as known: for lag.
     fn tail(&self) -> Position;
 
+    /// Up to where records were acknowledged to those who handed them over, as of now: a reader that goes for good reads so
+    /// far. `None`: the log is not ours, and keeps what is not read.
+    fn owed(&self) -> Option<Position> {
+        None
+    }
+
     /// The next records (about 1 MiB at the most, but always whole records), as soon as there is one.
     /// `None`: the shard has ended for good.
     ///

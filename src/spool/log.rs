@@ -15,7 +15,7 @@ use crate::position::Shard;
 use crate::spool::damage::{Damage, move_away};
 use crate::spool::recent::{Extent, Recent};
 use crate::spool::segment::Segment;
-use crate::spool::{OnCorruption, Stats};
+use crate::spool::{Limits, OnCorruption, Options, Stats};
 
 /// How far the log can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct Log {
     pub name: String,
     pub shard: Shard,
     pub policy: OnCorruption,
+    limits: Mutex<Limits>,
     tail: Mutex<Tail>,
     /// Wakes readers, always in the same order (which a watch channel does not), so that a simulated history repeats.
     pub grown: Notify,
@@ -65,17 +66,19 @@ impl Log {
         dir: PathBuf,
         name: String,
         shard: Shard,
-        policy: OnCorruption,
+        options: &Options,
         segments: Vec<Arc<Segment>>,
         gaps: Vec<(u64, u64)>,
     ) -> Log {
         let bytes = segments.iter().map(|segment| segment.on_disk.load(Ordering::Relaxed)).sum();
+        let &Options { spool_bytes_max, free_bytes_min, once_window_ms, on_corruption: policy, .. } = options;
         Log {
             ground,
             dir,
             name,
             shard,
             policy,
+            limits: Mutex::new(Limits { spool_bytes_max, free_bytes_min, once_window_ms }),
             tail: Mutex::new(Tail { durable: 0, ended: false }),
             grown: Notify::new(),
             failed: watch::Sender::new(None),
@@ -90,6 +93,16 @@ impl Log {
             gaps: Mutex::new(gaps),
             trimming: Mutex::default(),
         }
+    }
+
+    /// The limits of now.
+    pub fn limits(&self) -> Limits {
+        *lock(&self.limits)
+    }
+
+    /// From now on these limits.
+    pub fn set_limits(&self, limits: Limits) {
+        *lock(&self.limits) = limits;
     }
 
     /// All records below this number are durable.
@@ -193,6 +206,12 @@ impl Log {
         if !readers.contains_key(reader) {
             readers.insert(reader.to_owned(), self.oldest());
         }
+    }
+
+    /// Registers a reader that has released all below `from`. Removes nothing.
+    pub fn hold(&self, reader: &str, from: u64) {
+        let mut readers = lock(&self.readers);
+        readers.insert(reader.to_owned(), from.max(self.oldest()));
     }
 
     /// Forgets a reader: it holds nothing back any more.

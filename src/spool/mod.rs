@@ -28,8 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, RwLock, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -92,6 +93,17 @@ pub struct Options {
     pub on_corruption: OnCorruption,
 }
 
+/// The limits of a stream that can change while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`Options::spool_bytes_max`].
+    pub spool_bytes_max: u64,
+    /// See [`Options::free_bytes_min`].
+    pub free_bytes_min: u64,
+    /// See [`Options::once_window_ms`]; of calls from now on.
+    pub once_window_ms: u64,
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {
@@ -106,7 +118,7 @@ impl Default for Options {
 }
 
 /// What to do about durable records that the disk does not give back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnCorruption {
     /// Stop with a fault that says what is lost; the disk stays as it is.
@@ -137,6 +149,8 @@ pub struct Stream {
     log: Arc<Log>,
     requests: mpsc::Sender<Request>,
     stop: Arc<Notify>,
+    /// Whether appends are taken; held by each of them until it is answered.
+    gate: Arc<RwLock<bool>>,
     /// Becomes true when the writer is gone.
     done: watch::Receiver<bool>,
 }
@@ -151,11 +165,9 @@ impl Stream {
     ///
     /// On a full disk it opens too: what is durable can be read, appends answer `Full`. A fault is the disk's.
     pub async fn open(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Result<Stream, Fault> {
-        let segment_bytes = options.segment_bytes.min(options.spool_bytes_max / 4);
-        let options = Options { segment_bytes, ..options.clone() };
         let (log, writer) = off_async(|| {
-            let (log, start) = recover::recover(ground, dir, name, &options)?;
-            let writer = Writer::new(log.clone(), options.clone(), start);
+            let (log, start) = recover::recover(ground, dir, name, options)?;
+            let writer = Writer::new(log.clone(), options.segment_bytes, start);
             Ok::<_, Fault>((log, writer))
         })
         .map_err(|fault| fault.context(format!("stream {name}")))?;
@@ -166,9 +178,9 @@ impl Stream {
         let (done_sender, done) = watch::channel(false);
         let stop = Arc::new(Notify::new());
         let guard = Done { log: log.clone(), done: done_sender, finished: false };
-        let shell = Shell { writer, stop: stop.clone(), free_bytes_min: options.free_bytes_min, preparing: None };
+        let shell = Shell { writer, stop: stop.clone(), preparing: None };
         tokio::spawn(shell.run(received, guard));
-        Ok(Stream { log, requests, stop, done })
+        Ok(Stream { log, requests, stop, gate: Arc::new(RwLock::new(true)), done })
     }
 
     /// The stream's name.
@@ -189,6 +201,10 @@ impl Stream {
         assert!(!append.records.is_empty(), "a request has records");
         let bytes = frame::bytes_of(&append.records);
         assert!(bytes <= frame::FRAME_BYTES_MAX, "receivers bound their requests");
+        let gate = self.gate.read().await;
+        if !*gate {
+            return Err(AppendError::Stopped(format!("stream {} is closed", self.name())));
+        }
         let (answer, answered) = oneshot::channel();
         if self.requests.send(Request { append, bytes, answer }).await.is_err() {
             return Err(self.stopped());
@@ -208,6 +224,11 @@ impl Stream {
         SpoolSource::new(self.log.clone(), reader)
     }
 
+    /// Keeps the records from number `from` on for a reader that is not there now. Removes nothing.
+    pub fn hold(&self, reader: &str, from: u64) {
+        self.log.hold(reader, from);
+    }
+
     /// Forgets a reader (its pipeline is gone): it holds nothing back any more.
     pub fn forget(&self, reader: &str) -> Result<(), Fault> {
         off_async(|| self.log.forget(reader))
@@ -218,6 +239,35 @@ impl Stream {
     /// Call it after the last append was answered.
     pub fn end(&self) {
         self.log.end();
+    }
+
+    /// Takes no more appends (they are answered `Stopped`) until [`Stream::reopen`]. When this returns, those before it are
+    /// answered: nothing that lies behind the durable end of now was ever acknowledged.
+    pub async fn close(&self) {
+        self.set_gate(false).await;
+    }
+
+    /// Takes appends again.
+    pub async fn reopen(&self) {
+        self.set_gate(true).await;
+    }
+
+    async fn set_gate(&self, open: bool) {
+        // Writing waits for all appends under way, and others for that: not for nothing.
+        let is_so = *self.gate.read().await == open;
+        if !is_so {
+            *self.gate.write().await = open;
+        }
+    }
+
+    /// The limits of now.
+    pub fn limits(&self) -> Limits {
+        self.log.limits()
+    }
+
+    /// From now on these limits.
+    pub fn set_limits(&self, limits: Limits) {
+        self.log.set_limits(limits);
     }
 
     /// Refuses further appends and finishes the group commit under way, with the requests that already wait.
@@ -295,7 +345,6 @@ impl Drop for Done {
 struct Shell {
     writer: Writer,
     stop: Arc<Notify>,
-    free_bytes_min: u64,
     preparing: Option<JoinHandle<std::io::Result<prepare::Prepared>>>,
 }
 
@@ -344,6 +393,8 @@ impl Shell {
         }
         if let Some(preparing) = self.preparing.take() {
             preparing.abort();
+            // The folder may be opened again at once.
+            let _ = preparing.await;
         }
         guard.finished = true;
     }
@@ -372,7 +423,7 @@ impl Shell {
             && let Some(bytes) = self.writer.wants_prepared()
         {
             let (disk, dir) = (log.ground.disk.clone(), log.dir.clone());
-            self.preparing = Some(tokio::spawn(prepare::prepare(disk, dir, bytes, self.free_bytes_min)));
+            self.preparing = Some(tokio::spawn(prepare::prepare(disk, dir, bytes, log.limits().free_bytes_min)));
         }
     }
 }

@@ -110,6 +110,10 @@ impl Reader for SpoolReader {
         self.log.durable().into()
     }
 
+    fn owed(&self) -> Option<Position> {
+        Some(self.log.durable().into())
+    }
+
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
         let log = self.log.clone();
         loop {

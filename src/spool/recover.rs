@@ -53,7 +53,7 @@ pub fn recover(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Re
     let once = recovery.window(&closed, &walked.calls, arrival_ms)?;
     let segments = closed.iter().map(|(header, len)| Arc::new(Segment::new(header, *len, *len))).collect();
     let shard = identity::shard(incarnation);
-    let log = Log::new(ground.clone(), dir.to_owned(), name.to_owned(), shard, options.on_corruption, segments, gaps);
+    let log = Log::new(ground.clone(), dir.to_owned(), name.to_owned(), shard, options, segments, gaps);
     let start = Start { incarnation, next: walked.end, next_id, arrival_ms, rescued: walked.rescued, once };
     Ok((Arc::new(log), start))
 }

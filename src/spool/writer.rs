@@ -19,7 +19,7 @@ use crate::spool::once::Once;
 use crate::spool::prepare::Prepared;
 use crate::spool::recent::Extent;
 use crate::spool::segment::{HEADER_BYTES, Header, Segment, name_of};
-use crate::spool::{Append, AppendError, Appended, OnceKey, Options};
+use crate::spool::{Append, AppendError, Appended, OnceKey};
 
 /// Intact frames of a dead process that were possibly not durable: they open the next segment.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ pub struct Start {
 /// Writes one stream's log.
 pub struct Writer {
     log: Arc<Log>,
-    options: Options,
+    /// Of one segment, at the most.
+    segment_bytes_max: u64,
     start: Start,
     active: Option<Active>,
     prepared: Option<Prepared>,
@@ -96,9 +97,9 @@ enum Plan {
 
 impl Writer {
     /// A writer that begins at `start`, with a segment of its own if the disk has room for one. Blocks.
-    pub fn new(log: Arc<Log>, options: Options, start: Start) -> Writer {
+    pub fn new(log: Arc<Log>, segment_bytes_max: u64, start: Start) -> Writer {
         log.publish(start.rescued.as_ref().map_or(start.next, |rescued| rescued.base));
-        let mut writer = Writer { log, options, start, active: None, prepared: None, prepare_asked: 0 };
+        let mut writer = Writer { log, segment_bytes_max, start, active: None, prepared: None, prepare_asked: 0 };
         writer.publish_once_floor();
         writer.begin();
         writer
@@ -131,10 +132,11 @@ impl Writer {
             true => Ok(Vec::new()),
             false => self.write(&fresh),
         };
+        let once_window_ms = self.log.limits().once_window_ms;
         if let Ok(appended) = &written {
             for (append, appended) in fresh.iter().zip(appended) {
                 if let Some(key) = append.once {
-                    self.start.once.insert(key, *appended, now_ms.saturating_add(self.options.once_window_ms));
+                    self.start.once.insert(key, *appended, now_ms.saturating_add(once_window_ms));
                 }
             }
         }
@@ -174,9 +176,9 @@ impl Writer {
     /// Asks once per segment, so that a disk without room is not tried again and again.
     pub fn wants_prepared(&mut self) -> Option<u64> {
         let active = self.active.as_ref().filter(|active| active.segment.id != self.prepare_asked)?;
-        let bytes = self.options.segment_bytes;
+        let bytes = self.segment_bytes();
         let flows = active.used >= PREPARE_AFTER_BYTES.min(bytes / 4);
-        let room = self.log.bytes.load(Ordering::Relaxed) + 2 * bytes <= self.options.spool_bytes_max;
+        let room = self.log.bytes.load(Ordering::Relaxed) + 2 * bytes <= self.log.limits().spool_bytes_max;
         if !flows || !room || self.prepared.is_some() {
             return None;
         }
@@ -265,7 +267,7 @@ impl Writer {
     fn check_room(&mut self, bytes: u64) -> Result<(), Refused> {
         let fits = self.active.as_ref().is_some_and(|active| active.used + bytes <= active.allocated);
         let grows = if fits { 0 } else { HEADER_BYTES + bytes };
-        let max = self.options.spool_bytes_max;
+        let max = self.log.limits().spool_bytes_max;
         let over = |log: &Log| log.bytes.load(Ordering::Relaxed).saturating_add(grows) > max;
         if over(&self.log) {
             // A segment can go only when it is no longer written to: one large request must not block the stream.
@@ -287,6 +289,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Of one segment: a stream has four of them at the least.
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes_max.min(self.log.limits().spool_bytes_max / 4)
+    }
+
     fn make_room(&self) -> Result<(), Refused> {
         self.log.trim_for_room().map_err(|fault| Refused::Failed(format!("{:#}", fault.error)))
     }
@@ -294,12 +301,13 @@ impl Writer {
     fn disk_is_tight(&self, grows: u64) -> Result<bool, Refused> {
         let failed = |error| Refused::Failed(format!("{}: ask for free bytes: {error}", self.log.dir.display()));
         let free = self.log.ground.disk.free_bytes(&self.log.dir).map_err(failed)?;
-        Ok(free.saturating_sub(grows) < self.options.free_bytes_min)
+        Ok(free.saturating_sub(grows) < self.log.limits().free_bytes_min)
     }
 
     fn roll_if_due(&mut self, bytes: u64) -> Result<(), Refused> {
+        let segment_bytes = self.segment_bytes();
         let due = self.active.as_ref().is_none_or(|active| {
-            let full = active.used + bytes > self.options.segment_bytes.max(active.allocated);
+            let full = active.used + bytes > segment_bytes.max(active.allocated);
             let slow = active.allocated == 0 && self.prepared.is_some();
             active.used > HEADER_BYTES && (full || slow)
         });

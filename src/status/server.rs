@@ -102,12 +102,13 @@ async fn connection(socket: TcpStream, peer: IpAddr, guard: Guard, routes: Route
                 answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
             }
             answer.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-            // The request is under way until the last of its answer is written: a tap may be silent for long.
-            Ok::<_, Infallible>(answer.map(|body| {
-                body.map_frame(move |frame| {
+            // Under way until the last of its answer is written: a tap may be silent for long.
+            Ok::<_, Infallible>(answer.map(|body| match body.size_hint().exact() {
+                Some(_) => body,
+                None => Body::new(body.map_frame(move |frame| {
                     let _ = &in_flight;
                     frame
-                })
+                })),
             }))
         }
     });
@@ -127,13 +128,15 @@ async fn admit(request: Request<Incoming>, guard: &Guard, peer: IpAddr) -> Resul
     if body.is_end_stream() {
         return Ok(Request::from_parts(head, Body::empty()));
     }
-    let read = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     let refusal = |status, wrong: String| Refusal { status, words: format!("{wrong}\n") };
+    let too_long = || refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds {BODY_BYTES_MAX} bytes"));
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_long());
+    }
+    let read = tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match read {
         Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body exceeds {BODY_BYTES_MAX} bytes")))
-        }
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_long()),
         Ok(Err(error)) => Err(refusal(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
         Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, "the body takes too long".into())),
     }

@@ -2,6 +2,8 @@
 //!
 //! It is the answer of `GET /api/status`, as JSON; keys are only ever added. Times are Unix milliseconds.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::live::{Counts, Rates};
@@ -87,6 +89,13 @@ pub struct PipelineView {
     pub transforms_failing: bool,
     /// Counts of the last minute, one per second, the oldest first.
     pub history: Vec<Counts>,
+}
+
+impl DoorsView {
+    /// Doors at `address`, which may want `credentials`.
+    pub fn new(address: SocketAddr, credentials: bool) -> DoorsView {
+        DoorsView { address: address.to_string(), credentials }
+    }
 }
 
 impl View {
@@ -187,4 +196,84 @@ pub struct LeftView {
     pub drained: bool,
     /// Streams whose records are kept for it.
     pub holds: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> PipelineView {
+        let text = "x".repeat(100);
+        let position = "123456789012".to_owned();
+        let shard = ShardView {
+            shard: text.clone(),
+            released: position.clone(),
+            delivered: position.clone(),
+            sealed: position.clone(),
+            read: position.clone(),
+            tail: position,
+        };
+        let object = Delivered { object: text.repeat(2), rows: 1 << 30, bytes: 1 << 40, at_ms: 1 << 41 };
+        let rejected = Rejected {
+            reason: text.clone(),
+            code: text.clone(),
+            message: text.clone(),
+            sample: "\0".repeat(crate::live::SAMPLE_BYTES_MAX),
+            at_ms: 1 << 41,
+            records: 1 << 40,
+        };
+        PipelineView {
+            name: "a-name-of-usual-length".into(),
+            file: text.clone(),
+            way: WayView {
+                source: text.clone(),
+                stream: Some(text.clone()),
+                transforms: vec![text.clone()],
+                format: "parquet".into(),
+                sink: text,
+            },
+            state: State::Running,
+            why: None,
+            revision: RevisionView { number: 1, hash: "0123456789abcdef".into(), since_ms: 1 << 41 },
+            pending: None,
+            counts: Counts::default(),
+            rates: Rates::default(),
+            shards_known: 64,
+            shards: vec![shard; 64],
+            lag_records: Some(1),
+            lag_bytes: None,
+            oldest_undelivered_ms: None,
+            open: None,
+            outbox_bytes: 0,
+            outbox_bytes_max: 1 << 31,
+            delivered: vec![object; crate::live::DELIVERED_MAX],
+            rejected: vec![rejected; crate::live::REJECTED_MAX],
+            sink_trouble: None,
+            reading_trouble: None,
+            transforms_failing: false,
+            history: vec![Counts::default(); crate::live::HISTORY_MAX],
+        }
+    }
+
+    #[test]
+    fn five_hundred_pipelines_of_which_three_are_looked_at_fit_a_megabyte() {
+        let named = |n| PipelineView { name: format!("pipeline-{n}"), ..full() };
+        let memory = MemoryView { used_bytes: 0, budget_bytes: 0 };
+        let mut view = View {
+            version: String::new(),
+            started_ms: 0,
+            now_ms: 0,
+            ills: Vec::new(),
+            memory,
+            doors: None,
+            pipelines: (0..500).map(named).collect(),
+            streams: Vec::new(),
+            without_file: Vec::new(),
+        };
+        view.thin(|name| ["pipeline-0", "pipeline-7", "pipeline-77"].contains(&name));
+        let bytes = serde_json::to_vec(&view).unwrap().len();
+        assert!(bytes < 1 << 20, "{bytes} bytes");
+        assert_eq!(view.pipelines[7], named(7));
+        assert!(view.pipelines[8].history.is_empty());
+    }
 }

@@ -1,12 +1,14 @@
 //! `filter`: keeps records for which a jq expression is true, as they are.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jaq_core::ValT as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-use super::jaq::{self, Limits, Program, TIME_MAX, text_or_map};
+use super::jaq::{self, Limits, Program, TIME_MAX, text_or_map, text_or_map_schema};
 use super::{Answers, Transform, Transformed, Wrong};
 use crate::error::Fault;
 use crate::record::Batch;
@@ -31,10 +33,12 @@ impl Options {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename = "Options", deny_unknown_fields)]
 struct Written {
+    /// A jq expression; a record goes on if any of its outputs is true (neither `false` nor `null`).
     expression: String,
+    /// How long it may take for one record.
     #[serde(default = "time_max")]
     time_max: Interval,
 }
@@ -46,6 +50,16 @@ fn time_max() -> Interval {
 impl From<String> for Written {
     fn from(expression: String) -> Written {
         Written { expression, time_max: time_max() }
+    }
+}
+
+impl JsonSchema for Options {
+    fn schema_name() -> Cow<'static, str> {
+        "Filter".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        text_or_map_schema::<Written>(generator)
     }
 }
 

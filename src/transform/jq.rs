@@ -1,11 +1,15 @@
 //! `jq`: each record becomes the outputs of a jq program: none, one or several.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-use super::jaq::{self, BATCH_BYTES_MAX, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map};
+use super::jaq::{
+    self, BATCH_BYTES_MAX, Failure, Limits, Program, TIME_MAX, Unwritten, text_or_map, text_or_map_schema,
+};
 use super::{Answers, Transform, Transformed, Wrong};
 use crate::error::Fault;
 use crate::record::Batch;
@@ -39,12 +43,16 @@ impl Options {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename = "Options", deny_unknown_fields)]
 struct Written {
+    /// A jq program. `$arrival` (Unix milliseconds), `$key`, `$topic`, `$partition`, `$offset` and `$headers` are what is
+    /// known of a record beside its text.
     program: String,
+    /// How long it may take for one record.
     #[serde(default = "time_max")]
     time_max: Interval,
+    /// Bytes that one record may become.
     #[serde(default = "output_max")]
     output_max: Size,
 }
@@ -60,6 +68,16 @@ fn output_max() -> Size {
 impl From<String> for Written {
     fn from(program: String) -> Written {
         Written { program, time_max: time_max(), output_max: output_max() }
+    }
+}
+
+impl JsonSchema for Options {
+    fn schema_name() -> Cow<'static, str> {
+        "Jq".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        text_or_map_schema::<Written>(generator)
     }
 }
 

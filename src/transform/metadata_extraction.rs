@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::jaq::{self, Failure, Limits, Program, TIME_MAX, Value};
 use super::{Answers, Transform, Transformed, Wrong};
@@ -22,7 +23,7 @@ const KEYS_MAX: usize = 50;
 const KEYS_BYTES_MAX: usize = 16 << 10;
 
 /// Options, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Firehose's `MetadataExtractionQuery`, such as `{customer: .customer_id, day: (.ts|strftime("%Y-%m-%d"))}`: any jq
@@ -31,13 +32,13 @@ pub struct Options {
     /// Firehose's `JsonParsingEngine`, which has one value.
     #[serde(default)]
     pub parsing_engine: Engine,
-    /// For one record.
+    /// How long the query may take for one record.
     #[serde(default = "time_max")]
     pub time_max: Interval,
 }
 
 /// The language of a query.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub enum Engine {
     #[default]
     #[serde(rename = "JQ-1.6")]

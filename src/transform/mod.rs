@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Fault, Reason};
+use crate::inputs::Reads;
 use crate::naming::GivenKeys;
 use crate::record::Batch;
 use crate::source::gather::Gather;
@@ -38,12 +40,8 @@ pub trait Transform: Send + Sync {
     /// May be cancelled: then it is given the batch again. CPU work is done in [`crate::cpu::off_async`].
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault>;
 
-    /// One to take its place, if a file that it was made of has changed since; `None` if all is as it was. An error is
-    /// one of the new file, told once for each change (of what may pass, such as too little memory, at each look); this
-    /// one goes on. Blocks.
-    fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
-        Ok(None)
-    }
+    /// Lets go what it has kept ready and nobody has used for long.
+    fn let_go_idle(&self) {}
 
     /// The most memory that a part of it (an instance of a module) has had so far, if it has such.
     fn memory_bytes(&self) -> Option<u64> {
@@ -99,13 +97,18 @@ impl Rejected {
 }
 
 /// The choice of a transform and its options, as written: `jq: ..` or `wasm: {..}`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Options {
+    /// Keeps records for which a jq expression is true, as they are; drops the others.
     Filter(filter::Options),
+    /// Each record becomes the outputs of a jq program: none, one or several.
     Jq(jq::Options),
+    /// Firehose's processor of this name: a jq query gives records partition keys for the prefix.
     MetadataExtraction(metadata_extraction::Options),
+    /// A transform of your own, in WebAssembly: see [transforms](transforms.md).
     Wasm(wasm::Options),
+    /// A function that was written for Firehose, over the Lambda Invoke API.
     Lambda(Box<lambda::Options>),
 }
 
@@ -116,6 +119,8 @@ pub struct Making<'a> {
     /// What paths are relative to: the folder of the pipeline file.
     pub folder: &'a Path,
     pub modules: &'a wasm::Modules,
+    /// Told of every file that is read.
+    pub reads: &'a Reads,
 }
 
 /// Which option is wrong, how, and what to do.

@@ -2,7 +2,7 @@
 //!
 //! A history is a few lives of one state folder and one store. Each life runs real producers, the real spool and the
 //! real `pipeline::run` until it dies at a durable effect; the next starts with other limits, another time and another
-//! transform. The last life has no faults and ends by itself. Then every acknowledged record must be in exactly one
+//! transform. Within a life pipelines are cut for another revision, or drained and back. The last life has no faults and ends by itself. Then every acknowledged record must be in exactly one
 //! object, in order, and nothing else. `HYDRANT_CRASH_SEED=n cargo test crash` repeats one seeded history.
 
 use std::collections::BTreeMap;
@@ -13,25 +13,26 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant::budget::Budget;
-use hydrant::checkpoint::Checkpoint;
+use hydrant::checkpoint::{Checkpoint, mark_drained, unmark_drained};
 use hydrant::chunk::{Limits, Recipe};
 use hydrant::encode::lines::{LinesFormat, Options as LinesOptions};
 use hydrant::error::{Fault, Reason, RejectedBy};
 use hydrant::ground::Ground;
+use hydrant::inputs::Reads;
 use hydrant::metrics::{Metrics, Progress};
 use hydrant::naming::{ErrorPrefix, ObjectName, PartitionKeys, Prefix, time_zone};
 use hydrant::outbox::Outbox;
-use hydrant::pipeline::{self, OutboxRoom, Transforms, Way};
+use hydrant::pipeline::{self, Leave, Leaving, OutboxRoom, Transforms, Way};
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::sink::ObjectSink;
 use hydrant::spool::{self, Append, AppendError, OnceKey, Stream};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Rejected, Transform, Transformed};
-use tokio_util::sync::CancellationToken;
 
 use crate::sim::World;
 use crate::sim::fate::{Death, Doom, Fate, Rates, Rng, Share};
 use crate::sim::oracle::{Id, Named, Oracle, When};
+use crate::sim::store::FaultyStore;
 
 /// What differs from life to life.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ struct Plan {
     /// The transform's answer in this life: it marks each record with it, and rejects every `reject`-th.
     mark: u64,
     reject: u64,
+    /// How often each pipeline makes room for another revision in this life, or is drained and comes back.
+    reloads: u64,
     /// In its place a module that answers differently each time.
     dice: bool,
     /// The stream ends after the producers, and the life goes on until everything is delivered.
@@ -92,7 +95,9 @@ fn dice() -> Arc<dyn Transform> {
         std::fs::write(folder.path().join("dice.wasm"), wat::parse_str(include_str!("wasm/dice.wat")).unwrap())
             .unwrap();
         let options: Options = serde_json::from_str("{\"wasm\":{\"module\":\"dice.wasm\"}}").unwrap();
-        options.make(&Making { pipeline: "p", folder: folder.path(), modules: &Modules::default() }).unwrap()
+        options
+            .make(&Making { pipeline: "p", folder: folder.path(), modules: &Modules::default(), reads: &Reads::new() })
+            .unwrap()
     });
     made.clone()
 }
@@ -150,11 +155,13 @@ async fn live(
         ..spool::Options::default()
     };
     let stream = Stream::open(&ground, Path::new("/state/streams/s"), "s", &options).await?;
-    let stop = CancellationToken::new();
     let mut running = tokio::task::JoinSet::new();
-    for pipeline in 0..plan.pipelines {
-        let way = way(world, &ground, &stream, plan, &format!("p{pipeline}"))?;
-        running.spawn(pipeline::run(Arc::new(way), stop.clone()));
+    let names: Vec<String> = (0..plan.pipelines).map(|pipeline| format!("p{pipeline}")).collect();
+    // All are registered before the first of them releases.
+    names.iter().for_each(|name| drop(stream.source(name)));
+    for (n, name) in names.into_iter().enumerate() {
+        let rng = Rng::new(seed ^ (n as u64) << 32 ^ u64::from(world.fate.life()), "reloads");
+        running.spawn(revisions(world.store.clone(), ground.clone(), stream.clone(), plan.clone(), name, rng));
     }
     let mut producing = tokio::task::JoinSet::new();
     for producer in 0..plan.producers {
@@ -173,6 +180,65 @@ async fn live(
     stream.end();
     while let Some(ended) = running.join_next().await {
         ended.expect("a pipeline does not panic")?;
+    }
+    Ok(())
+}
+
+/// A pipeline over its revisions in one life: each is cut at some moment for the next, or drained, marked, forgotten and
+/// back. The last one runs to the end.
+async fn revisions(
+    store: FaultyStore,
+    ground: Ground,
+    stream: Stream,
+    mut plan: Plan,
+    name: String,
+    mut rng: Rng,
+) -> Result<(), Fault> {
+    let dir = Path::new("/state/pipelines").join(&name);
+    for left in (0..=plan.reloads).rev() {
+        let way = Arc::new(way(&store, &ground, &stream, &plan, &name)?);
+        unmark_drained(&*ground.disk, &dir, stream.shard())?;
+        let leaving = Leaving::new();
+        let mut running = std::pin::pin!(pipeline::run(way.clone(), leaving.clone()));
+        if left == 0 {
+            return running.await;
+        }
+        tokio::select! {
+            biased;
+            ended = &mut running => return ended,
+            () = tokio::time::sleep(Duration::from_millis(rng.below(1500))) => {}
+        }
+        let owed = stream.stats().durable;
+        let drains = rng.chance(300);
+        if drains {
+            leaving.tell(Leave::Drain);
+            // It may take long, or become a cut after all.
+            let patience = Duration::from_millis(rng.below(120_000));
+            tokio::select! {
+                biased;
+                ended = &mut running => ended?,
+                () = tokio::time::sleep(patience) => {
+                    leaving.tell(Leave::Cut);
+                    (&mut running).await?;
+                }
+            }
+        } else {
+            leaving.tell(Leave::Cut);
+            running.await?;
+        }
+        if drains && !leaving.is(Leave::Cut) {
+            let at = way.checkpoint.of(stream.shard()).and_then(|at| at.as_u64()).expect("it has begun");
+            assert!(at >= owed, "drained to {at}, and {owed} was owed");
+            assert!(way.outbox.pending()?.is_empty(), "drained means delivered");
+            mark_drained(&*ground.disk, &dir, &way.checkpoint.all())?;
+            // Others would let go what this one is to read when it is back.
+            if plan.pipelines == 1 {
+                stream.forget(&name)?;
+            }
+        }
+        plan.limits.size_bytes = 40 + rng.below(400);
+        plan.limits.interval = Duration::from_millis(100 + rng.below(2000));
+        (plan.mark, plan.reject) = (plan.mark + 10, [0, 3, 5][rng.below(3) as usize]);
     }
     Ok(())
 }
@@ -220,7 +286,7 @@ async fn produce(
     }
 }
 
-fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str) -> Result<Way, Fault> {
+fn way(store: &FaultyStore, ground: &Ground, stream: &Stream, plan: &Plan, name: &str) -> Result<Way, Fault> {
     let dir = Path::new("/state/pipelines").join(name);
     let zone = time_zone("UTC").expect("UTC is a time zone");
     let metrics = Metrics::new().pipeline(name);
@@ -236,7 +302,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
         sink: "memory:///".to_owned(),
         limits: plan.limits.clone(),
     };
-    let sink = ObjectSink::over(Arc::new(world.store.clone()), object_store::path::Path::ROOT, ground.random.clone());
+    let sink = ObjectSink::over(Arc::new(store.clone()), object_store::path::Path::ROOT, ground.random.clone());
     Ok(Way {
         name: name.to_owned(),
         source: Box::new(stream.source(name)),
@@ -246,6 +312,7 @@ fn way(world: &World, ground: &Ground, stream: &Stream, plan: &Plan, name: &str)
         outbox: Outbox::open(ground, &dir.join("outbox"))?,
         checkpoint: Checkpoint::open(ground, &dir)?,
         room: OutboxRoom::new(64 << 10),
+        sweeps: true,
         ground: ground.clone(),
         budget: Budget::new(8 << 20),
         progress: Progress::new(&metrics),
@@ -316,6 +383,7 @@ fn base_plan() -> Plan {
         once_window_ms: 0,
         mark: 1,
         reject: 5,
+        reloads: 0,
         dice: false,
         last: false,
     }
@@ -363,6 +431,34 @@ fn whoever_dies_at_any_two_durable_effects_loses_nothing_and_doubles_nothing() {
     });
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     println!("{} histories of two deaths at every pair of {effects} durable effects", pairs * deaths.len() as u64);
+}
+
+/// A death at any durable effect of a life with reloads, another in the next life, which has them too.
+fn death_amid_reloads(first: Doom, seed: u64) -> Result<(), String> {
+    let plan = Plan { reloads: 3, requests: 6, ..base_plan() };
+    let mut world = World::new(Fate::new(seed, Rates::NONE, Some(first)));
+    let (mut next_id, oracle) = (0, Arc::new(Mutex::new(Oracle::new())));
+    run_life(&world, &plan, seed, &mut next_id, &oracle);
+    let second = world.fate.draw_doom(150);
+    world.restart(Some(second));
+    run_life(&world, &Plan { mark: 2, ..plan.clone() }, seed, &mut next_id, &oracle);
+    settle(&mut world, &Plan { mark: 3, ..plan }, seed, &mut next_id, &oracle).map_err(|broken| {
+        format!("seed {seed}, dying at {first:?}, then at {second:?}: {broken}\n{}", world.fate.story())
+    })
+}
+
+#[test]
+fn whoever_dies_at_any_durable_effect_amid_reloads_loses_nothing_and_doubles_nothing() {
+    const EFFECTS: u64 = 160;
+    const SEEDS: u64 = 8;
+    let deaths = [Death::Kill, Death::PowerLoss];
+    let shares = [Share::Nothing, Share::Part, Share::All];
+    let failures = in_parallel(EFFECTS * SEEDS * 2, |n| {
+        let (at, seed) = (1 + n % EFFECTS, n / EFFECTS / 2);
+        let death = deaths[(n / EFFECTS % 2) as usize];
+        death_amid_reloads(Doom { at, death, share: shares[((at + seed) % 3) as usize] }, seed)
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
 /// Runs `case` for each number below `cases` on all cores; gives up after a few failures.
@@ -415,6 +511,7 @@ fn history(seed: u64, dice: bool) -> Result<(u64, usize), String> {
             once_window_ms: [0, 60_000][rng.below(2) as usize],
             mark: life,
             reject: [0, 3, 5][rng.below(3) as usize],
+            reloads: [0, 1, 4][rng.below(3) as usize],
             dice,
             last: false,
         };

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use futures::FutureExt;
 use hydrant::error::{Blame, Fault};
+use hydrant::inputs::Reads;
 use hydrant::receive::keys::Key;
 use hydrant::receive::sigv4::Claim;
 use hydrant::record::{Batch, BatchBuilder};
@@ -24,7 +25,7 @@ fn transform_at(endpoint: &str, more: &str) -> Arc<dyn Transform> {
     let yaml = format!("function: shout\nendpoint: \"{endpoint}\"\nregion: eu-central-1\n{more}");
     let options: lambda::Options = serde_saphyr::from_str(&yaml).unwrap();
     let (modules, folder) = (Modules::default(), ".".as_ref());
-    options.make(&Making { pipeline: "clicks", folder, modules: &modules }).unwrap()
+    options.make(&Making { pipeline: "clicks", folder, modules: &modules, reads: &Reads::new() }).unwrap()
 }
 
 fn batch(payloads: &[&str]) -> Batch {
@@ -63,7 +64,8 @@ async fn a_request_is_signed_and_goes_where_the_api_is() {
         function.address
     );
     let options: lambda::Options = serde_saphyr::from_str(&yaml).unwrap();
-    let making = Making { pipeline: "clicks", folder: ".".as_ref(), modules: &Modules::default() };
+    let making =
+        Making { pipeline: "clicks", folder: ".".as_ref(), modules: &Modules::default(), reads: &Reads::new() };
     let transformed = options.make(&making).unwrap().apply(batch(&["a", "b"])).await.unwrap();
     assert_eq!(payloads(&transformed), ["A", "B"]);
 

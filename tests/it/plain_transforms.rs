@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use hydrant::error::RejectedBy;
+use hydrant::inputs::Reads;
 use hydrant::metrics::Metrics;
 use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
@@ -16,7 +17,7 @@ use crate::support::transform::through;
 fn make(yaml: &str) -> Arc<dyn Transform> {
     let options: Options = serde_saphyr::from_str(yaml).unwrap();
     let modules = Modules::default();
-    let making = Making { pipeline: "x", folder: "".as_ref(), modules: &modules };
+    let making = Making { pipeline: "x", folder: "".as_ref(), modules: &modules, reads: &Reads::new() };
     options.make(&making).map_err(|wrong| format!("{wrong:?}")).unwrap()
 }
 

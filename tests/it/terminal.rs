@@ -58,7 +58,7 @@ fn status_draws_a_pipeline_in_eighty_columns() {
         "  lag       0\n",
         "  released  delivered  sealed  read  tail\n",
         "        10         10      10    10    10\n",
-        "DataFormatConversion.ParseError",
+        "\n  rejected last\n",
         "\nclicks  ",
     ] {
         assert!(page.contains(words), "{words}\n{page}");
@@ -214,7 +214,7 @@ fn taps_show_records_at_each_stage_of_their_way() {
                     let line = tap.json();
                     assert_eq!((&line["text"], &line["payload"]["id"]), (&Value::Null, &"x".into()), "{line}");
                     assert_eq!(line["reason"], "processing-failed", "{line}");
-                    assert!(line["message"].as_str().unwrap().contains("jq"), "{line}");
+                    assert!(line["message"].as_str().is_some_and(|message| !message.is_empty()), "{line}");
                 }
                 "delivered" => {
                     let line = tap.json();
@@ -296,6 +296,18 @@ fn clients_that_go_or_do_not_read_hold_up_nothing_and_make_room() {
 }
 
 #[test]
+fn clients_that_say_nothing_do_not_keep_others_out() {
+    let home = Home::new();
+    home.write("x.yaml", pipeline("http: { stream: clicks }", LINES, LONG, "url: ./out"));
+    let daemon = home.start("x.yaml");
+    // More than there are places.
+    let silent: Vec<_> = (0..80).map(|_| TcpStream::connect(daemon.admin()).unwrap()).collect();
+    assert_eq!(daemon.healthz(), (200, "ok\n".into()));
+    drop(silent);
+    daemon.stop();
+}
+
+#[test]
 fn the_admin_address_is_guarded() {
     let home = Home::new();
     home.write("x.yaml", pipeline("http: { stream: clicks }", ROWS, LONG, "url: ./out"));
@@ -320,8 +332,6 @@ fn the_admin_address_is_guarded() {
         format!("POST /api/reload HTTP/1.1\r\nHost: localhost\r\nx-hydrant: 1\r\nContent-Length: {}\r\n\r\n", 2 << 20);
     let mut socket = TcpStream::connect(daemon.admin()).unwrap();
     socket.write_all(long.as_bytes()).unwrap();
-    // What a client goes on writing to a server that has answered may or may not arrive.
-    let _ = socket.write_all(&vec![b' '; 2 << 20]);
     let mut status = [0; 12];
     socket.read_exact(&mut status).unwrap();
     assert_eq!(&status, b"HTTP/1.1 413");
@@ -384,12 +394,13 @@ fn a_run_once_has_a_bar_on_a_terminal_and_none_in_a_file() {
     let (code, screen) = on_terminal(&home, "", &format!("{run} state/a"));
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains('█') && screen.contains(" % "), "a bar: {screen:?}");
-    assert!(screen.contains(" of 2.9 MiB") || screen.contains(" of 2.7 MiB"), "bytes of bytes: {screen:?}");
+    assert!(screen.contains(" of 2.6 MiB"), "bytes of bytes: {screen:?}");
     let delivered = screen.lines().find(|line| line.contains("  delivered  ")).expect(&screen);
     assert!(delivered.contains("200,000 rows") && delivered.contains("./out/"), "{delivered:?}");
     assert!(screen.contains("\u{1b}[1mload\u{1b}[0m"), "coloured: {screen:?}");
+    let (_, after) = screen.rsplit_once("\u{1b}[2K").unwrap();
     assert!(
-        !screen.trim_end().ends_with('█') && !screen.lines().last().unwrap().contains('█'),
+        after.starts_with("200,000 records read, 200,000 rows in 1 object delivered, "),
         "the bar goes: {screen:?}"
     );
 
@@ -411,7 +422,9 @@ fn a_run_without_an_end_has_calm_lines_and_no_bar() {
     home.write("made.yaml", pipeline("demo: { rate: 0, records: 2000 }", "lines: {}", LONG, "url: ./out"));
     let (code, screen) = on_terminal(&home, "", "run made.yaml --once --state state");
     assert_eq!(code, 0, "{screen}");
-    assert!(screen.contains("2,000 records") && !screen.contains('█'), "a rate without an end: {screen:?}");
+    assert!(screen.contains(" records  ") && !screen.contains('█'), "a rate without an end: {screen:?}");
+    let done = screen.lines().last().unwrap();
+    assert!(done.contains("2,000 records read, 2,000 rows in 1 object delivered, "), "{done:?}");
 }
 
 #[test]
@@ -428,6 +441,18 @@ fn status_is_watched_until_ctrl_c() {
     daemon.stop();
 }
 
+/// A command line as a shell splits it, without what it redirects.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split(['>', '|']).next().unwrap_or_default().split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
 #[test]
 fn each_command_has_an_example_that_its_own_parser_takes() {
     fn walk(command: &clap::Command, way: &str, wrong: &mut Vec<String>) {
@@ -441,10 +466,7 @@ fn each_command_has_an_example_that_its_own_parser_takes() {
             Some((_, examples)) => {
                 let lines = examples.lines().take_while(|line| line.starts_with("  ")).map(str::trim);
                 for line in lines.flat_map(|line| line.split("&&")) {
-                    // What a shell takes for itself.
-                    let line = line.split(['>', '|']).next().unwrap_or_default().replace('\'', "");
-                    let words = line.split_whitespace().skip_while(|word| word.contains('=') || *word == "sudo");
-                    if let Err(error) = Cli::try_parse_from(words) {
+                    if let Err(error) = Cli::try_parse_from(words(line)) {
                         wrong.push(format!("{name}: `{}`: {error}", line.trim()));
                     }
                 }

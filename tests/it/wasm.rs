@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::available_parallelism;
 
 use futures::poll;
+use hydrant::inputs::Reads;
 use hydrant::metrics::Metrics;
 use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
@@ -43,7 +43,12 @@ impl Folder {
 
     fn make(&self, options: Value) -> Result<Arc<dyn Transform>, Wrong> {
         let options: Options = serde_json::from_value(json!({ "wasm": options })).unwrap();
-        options.make(&Making { pipeline: "p", folder: self.folder.path(), modules: &self.modules })
+        options.make(&Making {
+            pipeline: "p",
+            folder: self.folder.path(),
+            modules: &self.modules,
+            reads: &Reads::new(),
+        })
     }
 
     fn acts(&self) -> Arc<dyn Transform> {
@@ -331,83 +336,6 @@ fn version(digit: char) -> Vec<u8> {
     compiled(&ACTS.replace(one, &one.replace('1', &digit.to_string())))
 }
 
-#[test]
-fn a_module_is_replaced_under_load_and_each_record_is_answered_once_by_one_of_them() {
-    let folder = Folder::new();
-    let transforms = Transforms::new("p", vec![folder.acts()], &Metrics::new().pipeline("p"));
-    let (done, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
-    let versions = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut versions = String::new();
-            let (mut next, mut rounds_after) = (0, 0);
-            while !done.load(Ordering::Relaxed) || !versions.ends_with('3') {
-                assert!(!done.load(Ordering::Relaxed) || rounds_after < 1000, "never taken: {versions}");
-                rounds_after += u32::from(done.load(Ordering::Relaxed));
-                let records: Vec<String> = (next..next + 50).map(|n| n.to_string()).chain(["!v".into()]).collect();
-                next += 50;
-                let transformed = run(through(&transforms, batch(&records))).unwrap();
-                let out = texts(&transformed.batch);
-                assert_eq!(out[..50], records[..50]);
-                assert_eq!((out.len(), transformed.rejected.len()), (51, 0));
-                versions.push_str(&out[50]);
-                rounds.fetch_add(1, Ordering::Relaxed);
-            }
-            versions
-        });
-        for bytes in [version('2'), b"no module".to_vec(), version('2')[..300].to_vec(), version('3')] {
-            folder.put("acts.wasm", &bytes);
-            transforms.renew();
-            if bytes == version('2') {
-                // Until a batch has met it.
-                let before = rounds.load(Ordering::Relaxed);
-                until("two batches have gone through", || (rounds.load(Ordering::Relaxed) > before + 1).then_some(()));
-            }
-        }
-        done.store(true, Ordering::Relaxed);
-        load.join().unwrap()
-    });
-    let order: Vec<char> = versions.chars().collect();
-    assert!(order.is_sorted() && order.contains(&'2'), "each in its time, and never back: {versions}");
-}
-
-#[test]
-fn a_changed_file_is_looked_at_once_and_a_broken_one_told_once() {
-    let folder = Folder::new();
-    let transform = folder.make(json!({ "module": "acts.wasm", "config": "x", "time_max": "200ms" })).unwrap();
-    let renewed = || transform.renewed().map(|new| new.map(|new| texts(&apply(&new, &["!v", "a"]).batch)));
-    assert!(renewed().unwrap().is_none());
-    folder.put("acts.wasm", &version('1'));
-    assert!(renewed().unwrap().is_none(), "another file with the same content");
-    let whole = version('2');
-    for (broken, why) in [
-        (whole[..200].to_vec(), "module: ends in the middle"),
-        (b"<html>".to_vec(), "module: "),
-        (
-            compiled(&ACTS.replace("(i32.store8 (i32.const 32) (i32.const 0))", "(unreachable)")),
-            "module: does not start: ",
-        ),
-    ] {
-        folder.put("acts.wasm", &broken);
-        let error = format!("{:#}", renewed().unwrap_err().error);
-        assert!(error.starts_with(why), "{error}");
-        assert!(renewed().unwrap().is_none(), "told once");
-    }
-    folder.put(
-        "acts.wasm",
-        &compiled(&ACTS.replace("(i32.store8 (i32.const 32) (i32.const 0))", "(call $loop_for_ever)")),
-    );
-    for _ in 0..2 {
-        let error = format!("{:#}", renewed().unwrap_err().error);
-        assert_eq!(error, "module: does not start: time limit of 200ms exceeded", "it may only have been slow");
-    }
-    fs::remove_file(folder.folder.path().join("acts.wasm")).unwrap();
-    assert!(format!("{:#}", renewed().unwrap_err().error).contains("No such file"));
-    assert!(renewed().unwrap().is_none());
-    assert_eq!(texts(&apply(&transform, &["!v", "a"]).batch), ["1", "ax"], "the old one goes on");
-    folder.put("acts.wasm", &whole);
-    assert_eq!(renewed().unwrap().unwrap(), ["2", "ax"], "with the same config");
-}
-
 const LINES: &str = "lines: {}";
 const SOON: &str = "200ms";
 
@@ -451,13 +379,12 @@ fn a_module_of_a_running_daemon_is_replaced_and_a_broken_one_is_not_taken() {
     daemon.put_lines("s", &["!v"]);
     daemon.delivers("x", 1);
     home.write("acts.wasm", "oops");
-    let said = daemon.hears("changed: the old one goes on", |line| line["pipeline"] == "x");
-    assert!(said["error"].as_str().unwrap().starts_with("module: "), "{said}");
+    let said = daemon.hears("refused, what ran before runs on: ", |line| line["pipeline"] == "x");
+    assert!(said["message"].as_str().unwrap().contains("module"), "{said}");
     daemon.put_lines("s", &["!v"]);
     daemon.delivers("x", 2);
     home.write("acts.wasm", version('2'));
-    let said = daemon.hears("changed: in use from now on", |_| true);
-    assert_eq!(said["transform"], "wasm acts.wasm");
+    daemon.hears("running", |line| line["pipeline"] == "x" && line["revision"] != 1);
     daemon.put_lines("s", &["!v"]);
     daemon.delivers("x", 3);
     daemon.stop();

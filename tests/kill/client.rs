@@ -17,6 +17,10 @@ impl Client {
         Client { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: None }
     }
 
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Sends one request; an error means that nobody knows whether it was taken.
     pub fn post(&mut self, path: &str, headers: &str, body: &str) -> io::Result<(u16, String)> {
         let answer = self.request("POST", path, headers, body);

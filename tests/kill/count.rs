@@ -10,8 +10,13 @@ use arrow_array::types::Int64Type;
 use flate2::read::MultiGzDecoder;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::feed::Feed;
+use crate::feed::{Feed, Request};
+use crate::hand::{Presence, SOMETIMES, STILL, was_there};
 use crate::record;
+
+/// Pipelines that are there all the time: those that read the stream, and the one that follows the file.
+const ALWAYS: [&str; 2] = ["clicks", STILL];
+const FILE: &str = "app";
 
 /// Details printed of one kind of failure.
 const DETAILS_MAX: usize = 10;
@@ -20,7 +25,8 @@ const DETAILS_MAX: usize = 10;
 #[derive(Default)]
 pub struct Delivered {
     objects: HashSet<PathBuf>,
-    times: HashMap<u64, u32>,
+    /// By pipeline: the first folder of the store.
+    times: HashMap<String, HashMap<u64, u32>>,
     wrong: Vec<String>,
     /// Uploads that a kill has cut short; `LocalFileSystem` never lists them as objects.
     unfinished: usize,
@@ -28,8 +34,8 @@ pub struct Delivered {
 
 impl Delivered {
     /// Reads the objects below `folder` that were not read yet; an object never changes.
-    pub fn scan(&mut self, folder: &Path) {
-        let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    pub fn scan(&mut self, folder_of_all: &Path) {
+        let (mut folders, mut files) = (vec![folder_of_all.to_owned()], Vec::new());
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).expect("a folder of the store").flatten() {
                 let path = entry.path();
@@ -41,56 +47,59 @@ impl Delivered {
         for path in objects {
             if self.objects.insert(path.clone()) {
                 match ids(&path) {
-                    Ok(ids) => self.add(&path, &ids),
+                    Ok(ids) => self.add(folder_of_all, &path, &ids),
                     Err(error) => self.wrong.push(format!("{}: {error}", path.display())),
                 }
             }
         }
     }
 
-    /// Records that were answered, or stand in the file, and are not delivered yet.
-    pub fn missing(&self, feed: &Feed) -> u64 {
-        let answered = feed.all().into_iter().filter(|request| request.answered);
-        let file = record::id(record::FILE, 0);
-        let lines = file..file + feed.file_lines();
-        let ids = answered.flat_map(|request| request.first..request.first + request.records).chain(lines);
-        ids.filter(|id| !self.times.contains_key(id)).count() as u64
+    /// Records that a pipeline owes, and has not delivered yet.
+    pub fn missing(&self, feed: &Feed, presences: &[Presence]) -> u64 {
+        let requests = feed.all();
+        let undelivered = |(pipeline, id): &(&str, u64)| !self.has(pipeline, *id);
+        owed(&requests, feed.file_lines(), presences).filter(undelivered).count() as u64
     }
 
     /// The counts, or everything that is wrong.
-    pub fn verdict(mut self, feed: &Feed) -> Result<String, String> {
-        let (mut answered, mut unanswered, mut kept) = (0, 0, 0);
-        let mut missing = Vec::new();
-        let mut halves = Vec::new();
-        let twice: Vec<u64> = self.times.iter().filter(|(_, times)| **times > 1).map(|(id, _)| *id).collect();
-        for request in feed.all() {
-            let ids = request.first..request.first + request.records;
-            let there = ids.clone().filter(|id| self.times.remove(id).is_some()).count() as u64;
-            if request.answered {
+    pub fn verdict(self, feed: &Feed, presences: &[Presence]) -> Result<String, String> {
+        let (requests, lines) = (feed.all(), feed.file_lines());
+        let missing: Vec<String> = owed(&requests, lines, presences)
+            .filter(|(pipeline, id)| !self.has(pipeline, *id))
+            .map(|(pipeline, id)| format!("{id} in {pipeline}"))
+            .collect();
+        let (mut answered, mut unanswered, mut kept, mut halves) = (0, 0, 0, Vec::new());
+        for request in &requests {
+            if request.answered.is_some() {
                 answered += request.records;
-                if there < request.records {
-                    missing.push(format!(
-                        "{} of the {} records from {}",
-                        request.records - there,
-                        request.records,
-                        request.first
+                continue;
+            }
+            unanswered += 1;
+            for pipeline in ALWAYS {
+                let there = request.ids().filter(|id| self.has(pipeline, *id)).count() as u64;
+                kept += u64::from(there > 0 && pipeline == STILL);
+                if there != 0 && there != request.records {
+                    halves.push(format!(
+                        "{there} of the {} records from {} in {pipeline}",
+                        request.records, request.first
                     ));
                 }
-            } else {
-                (unanswered, kept) = (unanswered + 1, kept + u64::from(there > 0));
-                if there != 0 && there != request.records {
-                    halves.push(format!("{there} of the {} records from {}", request.records, request.first));
+            }
+        }
+        let sent: HashSet<u64> = requests.iter().flat_map(Request::ids).collect();
+        let in_file = record::id(record::FILE, 0)..record::id(record::FILE, lines);
+        let (mut twice, mut foreign) = (Vec::new(), Vec::new());
+        for (pipeline, times) in &self.times {
+            for (id, times) in times {
+                if *times > 1 {
+                    twice.push(format!("{id} in {pipeline}"));
+                }
+                let ours = if pipeline == FILE { in_file.contains(id) } else { sent.contains(id) };
+                if !ours {
+                    foreign.push(format!("{id} in {pipeline}"));
                 }
             }
         }
-        let lines = feed.file_lines();
-        for id in (0..lines).map(|number| record::id(record::FILE, number)) {
-            if self.times.remove(&id).is_none() {
-                missing.push(format!("line {} of the file", id - record::id(record::FILE, 0)));
-            }
-        }
-        // Whatever no request and no line accounts for.
-        let foreign: Vec<&u64> = self.times.keys().collect();
         let nothing = answered == 0 || lines == 0;
         let problems = [
             list("missing", &missing),
@@ -104,18 +113,25 @@ impl Delivered {
         if !problems.is_empty() {
             return Err(problems.join("\n"));
         }
+        let sometimes = owed(&requests, 0, presences).filter(|(pipeline, _)| *pipeline == SOMETIMES).count();
         Ok(format!(
-            "{answered} records answered, {unanswered} requests unanswered ({kept} of them stored), {lines} file lines, \
-             {} objects ({} uploads cut short)",
+            "{answered} records answered ({sometimes} owed by the pipeline that came and went), {unanswered} requests \
+             unanswered ({kept} of them stored), {lines} file lines, {} objects ({} uploads cut short)",
             self.objects.len(),
             self.unfinished
         ))
     }
 
-    fn add(&mut self, path: &Path, ids: &[u64]) {
+    fn has(&self, pipeline: &str, id: u64) -> bool {
+        self.times.get(pipeline).is_some_and(|times| times.contains_key(&id))
+    }
+
+    fn add(&mut self, folder: &Path, path: &Path, ids: &[u64]) {
+        let below = path.strip_prefix(folder).unwrap_or(path).components().next();
+        let pipeline = below.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
         let mut last: HashMap<u64, u64> = HashMap::new();
         for &id in ids {
-            *self.times.entry(id).or_default() += 1;
+            *self.times.entry(pipeline.clone()).or_default().entry(id).or_default() += 1;
             if last.insert(record::writer(id), id).is_some_and(|before| before >= id) {
                 self.wrong.push(format!("{}: {id} is out of order", path.display()));
             }
@@ -124,6 +140,21 @@ impl Delivered {
             self.wrong.push(format!("{}: no records", path.display()));
         }
     }
+}
+
+/// What was acknowledged, by the pipeline that owes it: those that were there all the time owe all.
+fn owed<'a>(
+    requests: &'a [Request],
+    file_lines: u64,
+    presences: &'a [Presence],
+) -> impl Iterator<Item = (&'static str, u64)> + 'a {
+    let of_request = |request: &'a Request| {
+        let answered = request.answered?;
+        let sometimes = was_there(presences, request.sent, answered).then_some(SOMETIMES);
+        Some(ALWAYS.into_iter().chain(sometimes).flat_map(|pipeline| request.ids().map(move |id| (pipeline, id))))
+    };
+    let lines = (0..file_lines).map(|number| (FILE, record::id(record::FILE, number)));
+    requests.iter().filter_map(of_request).flatten().chain(lines)
 }
 
 fn list<T: std::fmt::Debug>(what: &str, all: &[T]) -> Option<String> {

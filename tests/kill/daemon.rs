@@ -27,27 +27,9 @@ impl Home {
     pub fn new() -> Home {
         let folder = tempfile::Builder::new().prefix("hydrant-kill-").tempdir().expect("a folder for the test");
         let home = Home { folder, listen: free_port(), admin: free_port() };
-        for name in ["pipelines", "in", "out"] {
+        for name in ["in", "out"] {
             fs::create_dir(home.path().join(name)).expect("a folder for the test");
         }
-        let out = home.output();
-        let stream = format!(
-            "source: {{ firehose: {{ stream: clicks }} }}\n\
-             format: {{ lines: {{ compression: gzip }} }}\n\
-             buffer: {{ size: 64 KiB, interval: 300ms }}\n\
-             sink: {{ object_store: {{ url: \"file://{}/clicks/\" }} }}\n",
-            out.display()
-        );
-        let file = format!(
-            "source: {{ file: {{ path: \"{}/app.log*\" }} }}\n\
-             format: {{ parquet: {{ schema: {{ id: int64, pad: string }} }} }}\n\
-             buffer: {{ size: 64 KiB, interval: 300ms }}\n\
-             sink: {{ object_store: {{ url: \"file://{}/app/\" }} }}\n",
-            home.input().display(),
-            out.display()
-        );
-        fs::write(home.path().join("pipelines/clicks.yaml"), stream).expect("a pipeline file");
-        fs::write(home.path().join("pipelines/app.yaml"), file).expect("a pipeline file");
         home
     }
 
@@ -92,7 +74,8 @@ impl Home {
         self.folder.keep()
     }
 
-    fn path(&self) -> &Path {
+    /// Everything lies here.
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 }

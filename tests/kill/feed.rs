@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64_simd::STANDARD as BASE64;
 
@@ -27,7 +27,15 @@ const PACE_MS: u64 = 20;
 pub struct Request {
     pub first: u64,
     pub records: u64,
-    pub answered: bool,
+    pub sent: Instant,
+    /// When it was answered, if it was.
+    pub answered: Option<Instant>,
+}
+
+impl Request {
+    pub fn ids(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.records
+    }
 }
 
 /// Everything that was sent, and whether to go on.
@@ -36,6 +44,8 @@ pub struct Feed {
     requests: Mutex<Vec<Request>>,
     file_lines: AtomicU64,
     faults: Mutex<Vec<String>>,
+    /// Odd while the daemon is known to be up.
+    turns: AtomicU64,
     stopped: AtomicBool,
     sleepers: (Mutex<()>, Condvar),
 }
@@ -47,17 +57,17 @@ enum Attempt {
     /// It was refused as a whole: nothing of it may be stored.
     Throttled,
     /// Nobody knows.
-    Lost,
+    Lost(String),
 }
 
 impl Feed {
     /// Sends requests until the stop. Each is sent once (HTTP), or again with the same invocation id until it is
     /// answered, as an AWS SDK does (Firehose).
     pub fn client(&self, writer: u64, port: u16, rng: &mut Rng) {
-        let (mut client, mut number) = (Client::new(port), 0);
+        let (mut client, mut number, mut connected_in) = (Client::new(port), 0, 0);
         while !self.is_stopped() {
-            let request =
-                Request { first: record::id(writer, number), records: 1 + rng.below(RECORDS_MAX), answered: false };
+            let first = record::id(writer, number);
+            let request = Request { first, records: 1 + rng.below(RECORDS_MAX), sent: Instant::now(), answered: None };
             number += request.records;
             let at = self.sent(request.clone());
             let by_http = writer.is_multiple_of(2);
@@ -65,13 +75,21 @@ impl Feed {
             let body = if by_http { ndjson(&request) } else { put_record_batch(&request) };
             let invocation = format!("{:016x}-{:016x}", rng.next(), rng.next());
             for attempt in 1..=attempts {
+                let turn = self.turns.load(Ordering::SeqCst);
+                if !client.is_connected() {
+                    connected_in = turn;
+                }
                 let tried = match by_http {
                     true => self.http(&mut client, &request, &body),
                     false => self.firehose(&mut client, &request, &body, &invocation, attempt),
                 };
-                if matches!(tried, Attempt::Answered) {
-                    self.locked()[at].answered = true;
-                    break;
+                match tried {
+                    Attempt::Answered => {
+                        self.locked()[at].answered = Some(Instant::now());
+                        break;
+                    }
+                    Attempt::Lost(error) if turn % 2 == 1 && connected_in == turn => self.lost(turn, &error),
+                    Attempt::Lost(_) | Attempt::Throttled => {}
                 }
                 self.pause(rng.below(50));
                 if self.is_stopped() {
@@ -118,7 +136,7 @@ impl Feed {
     /// Requests answered, and not.
     pub fn requests(&self) -> (usize, usize) {
         let requests = self.locked();
-        let answered = requests.iter().filter(|request| request.answered).count();
+        let answered = requests.iter().filter(|request| request.answered.is_some()).count();
         (answered, requests.len() - answered)
     }
 
@@ -144,7 +162,7 @@ impl Feed {
             Ok((200, answer)) if answer == format!("{{\"records\": {}}}", request.records) => Attempt::Answered,
             Ok((503, _)) => Attempt::Throttled,
             Ok(other) => self.fault("HTTP", other),
-            Err(_) => Attempt::Lost,
+            Err(error) => Attempt::Lost(error.to_string()),
         }
     }
 
@@ -165,14 +183,26 @@ impl Feed {
             }
             Ok((500 | 503, answer)) if answer.contains("ServiceUnavailableException") => Attempt::Throttled,
             Ok(other) => self.fault("PutRecordBatch", other),
-            Err(_) => Attempt::Lost,
+            Err(error) => Attempt::Lost(error.to_string()),
         }
     }
 
     fn fault(&self, who: &str, (status, answer): (u16, String)) -> Attempt {
         let answer: String = answer.chars().take(300).collect();
         lock(&self.faults).push(format!("{who}: {status} {answer}"));
-        Attempt::Lost
+        Attempt::Lost(format!("{status}"))
+    }
+
+    /// A request that was lost on a connection of this turn, in which the daemon was up all the time.
+    fn lost(&self, turn: u64, error: &str) {
+        if self.turns.load(Ordering::SeqCst) == turn {
+            lock(&self.faults).push(format!("refused or lost while the daemon was up: {error}"));
+        }
+    }
+
+    /// The daemon is up now, or is about to be killed.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
     fn sent(&self, request: Request) -> usize {

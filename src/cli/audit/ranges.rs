@@ -170,7 +170,9 @@ mod tests {
 
     fn tiling(ranges: &[(u64, u64)], upto: Option<u64>) -> Tiling {
         let mut all = Ranges::default();
-        ranges.iter().for_each(|(start, end)| drop(all.push(&(*start).into(), &(*end).into())));
+        for (start, end) in ranges {
+            all.push(&(*start).into(), &(*end).into());
+        }
         all.judge(upto.map(Position::from).as_ref()).unwrap()
     }
 

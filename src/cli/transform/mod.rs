@@ -1,7 +1,7 @@
 //! `hydrant transform`: help for those who write transforms in WebAssembly.
 
 mod build;
-mod diff;
+pub mod diff;
 mod manifest;
 mod new;
 mod show;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Exit, complain};
 use crate::config::Environment;
+use crate::inputs::Reads;
 use crate::transform::wasm::{self, Modules};
 use crate::transform::{Making, Transform};
 
@@ -103,7 +104,7 @@ fn load(module: &Path, config: Option<&Value>) -> Result<Loaded, Ended> {
     let options: wasm::Options = serde_json::from_value(options).map_err(|error| failed(error.to_string()))?;
     let modules = Modules::new(cache(&Environment::of_process()));
     let began = Instant::now();
-    let making = Making { pipeline: "test", folder: Path::new(""), modules: &modules };
+    let making = Making { pipeline: "test", folder: Path::new(""), modules: &modules, reads: &Reads::new() };
     let made = options.make(&making).map_err(|wrong| {
         let ended = failed(wrong.message);
         match wrong.hint {

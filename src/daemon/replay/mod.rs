@@ -33,7 +33,7 @@ use crate::error::{Blame, Fault, Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::{Metrics, PipelineMetrics, Progress};
 use crate::outbox::Outbox;
-use crate::pipeline::{self, OutboxRoom, Promised, Transforms, Way};
+use crate::pipeline::{self, Leave, Leaving, OutboxRoom, Promised, Transforms, Way};
 use crate::position::{Position, Shard};
 use crate::record::{Batch, BatchBuilder};
 use crate::sink::ObjectSink;
@@ -123,10 +123,12 @@ impl Kit {
         let way = Arc::new(off_async(|| self.way(dir, source))?);
         let before = Counted::of(&way.metrics);
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
-        let mut running = std::pin::pin!(pipeline::run(way.clone(), self.stop.clone()));
+        let leaving = Leaving::new();
+        let mut running = std::pin::pin!(pipeline::run(way.clone(), leaving.clone()));
         let ended = loop {
             tokio::select! {
                 ended = &mut running => break ended,
+                () = self.stop.cancelled(), if !leaving.is(Leave::Stop) => leaving.tell(Leave::Stop),
                 _ = ticks.tick() => {
                     let done = way.checkpoint.of(shard).and_then(|at| at.as_u64()).unwrap_or(0);
                     say(saying, Said::Progress { done, amount: end });
@@ -163,6 +165,7 @@ impl Kit {
             sinks,
             checkpoint,
             room: OutboxRoom::new(OUTBOX_BYTES_MAX.max(self.recipe.limits.size_bytes.saturating_mul(4))),
+            sweeps: true,
             ground: self.ground.clone(),
             budget: self.budget.clone(),
             progress: Progress::new(&metrics),

@@ -13,16 +13,22 @@
 mod blocks;
 mod codec;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use blocks::{BLOCK_BYTES, BLOCKS_TOGETHER_MAX, Blocks, Compressors, Frame, append_long};
 pub use codec::{Codec, HADOOP_BLOCK_BYTES};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use serde_json::{Map, Value, json};
 
 use crate::nearest::nearest;
 
 /// What text is compressed with: lines, JSON arrays, CSV.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compression {
     #[default]
     None,
@@ -58,6 +64,36 @@ impl Compression {
             Compression::HadoopSnappy => Codec::HadoopSnappy,
         }
     }
+}
+
+impl JsonSchema for Compression {
+    fn schema_name() -> Cow<'static, str> {
+        "TextCompression".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema(&["none", "gzip", "zstd", "snappy", "hadoop_snappy"], &[("gzip", 0, 12), ("zstd", 1, 22)])
+    }
+}
+
+/// The schema of a compression: one of these names, or one of those with levels as a map: name, least and largest level.
+pub(super) fn schema(names: &[&str], levels: &[(&str, i32, i32)]) -> Schema {
+    let level = |(name, least, most): &(&str, i32, i32)| {
+        let description = format!("Level {least} to {most}.");
+        let level = json!({ "type": "integer", "minimum": least, "maximum": most, "description": description });
+        ((*name).to_owned(), level)
+    };
+    let properties: Map<String, Value> = levels.iter().map(level).collect();
+    json_schema!({ "anyOf": [
+        { "type": "string", "enum": names },
+        {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": 1
+        }
+    ] })
 }
 
 impl<'de> Deserialize<'de> for Compression {

@@ -36,7 +36,8 @@ use std::sync::Arc;
 use anyhow::bail;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, SchemaRef};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub use flaw::{MALFORMED_DATA, PARSE_ERROR};
 pub use keys::Matching;
@@ -62,7 +63,7 @@ const REJECTED_BYTES_MAX: usize = 4 << 20;
 pub const REST_COLUMN: &str = "_rest";
 
 /// What becomes of a field that the schema does not know.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
     /// It stands, byte for byte, in the JSON object of the column `_rest`, at its place within structs and lists.

@@ -1,17 +1,20 @@
 //! The options of `parquet`, as written, and the checks that need nothing but them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use anyhow::ensure;
 use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterVersion;
-use serde::Deserialize;
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Serialize};
 
-use crate::encode::compress::Written;
+use crate::encode::compress::{self, Written};
 use crate::encode::json::OnUnknown;
 use crate::encode::schema::Schema;
 use crate::encode::yes;
+use crate::units::Size;
 
 /// The least limit of a row group: below, the footer grows faster than the data.
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
@@ -19,28 +22,38 @@ const PAGE_BYTES_MIN: u64 = 8 << 10;
 const PAGE_BYTES_MAX: u64 = 64 << 20;
 
 /// The options of `parquet`, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
+    /// The columns, as `name: type`; or `{ file: NAME }`, a schema file beside the pipeline; or `infer`, from the records.
     pub schema: Schema,
+    /// What pages are compressed with: a name, or one with a level as `{ zstd: 9 }`.
     #[serde(default)]
     pub compression: Compression,
+    /// What becomes of fields that the schema does not know.
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// Whether a key also finds the column that differs by ASCII case only, as Firehose does.
+    /// Whether a key also finds the column that differs by ASCII case only, as with Firehose: `User_ID` finds `user_id`.
     #[serde(default = "yes")]
     pub case_insensitive: bool,
-    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has it.
+    /// Whether a key with dots also finds the column with underscores in their places, as the OpenX SerDe has
+    /// it: `user.id` finds `user_id`.
     #[serde(default)]
     pub dots_to_underscores: bool,
+    /// When a row group ends, whichever comes first.
     #[serde(default)]
     pub row_group: RowGroup,
+    /// Which encodings a column may have.
     #[serde(default)]
     pub encodings: Encodings,
+    /// Version of the format: 2, or 1 for old readers (Spark before 3.3, Snowflake, Hive 2).
     #[serde(default, deserialize_with = "writer_version")]
+    #[schemars(with = "u64", range(min = 1, max = 2), extend("default" = 2))]
     pub writer_version: Version,
     /// Bytes of a page before it is compressed; a page ends at 20,000 rows at the latest.
     #[serde(default = "page_bytes", deserialize_with = "crate::units::bytes")]
+    #[schemars(with = "Size")]
+    #[schemars(extend("x-bounds" = format!("{} to {}", Size::from_bytes(PAGE_BYTES_MIN), Size::from_bytes(PAGE_BYTES_MAX))))]
     pub page_bytes: u64,
     /// Columns, or fields of structs as `ctx.ip`, that get a bloom filter in every row group.
     #[serde(default)]
@@ -79,15 +92,21 @@ impl Options {
 }
 
 /// When a row group ends, whichever comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RowGroup {
     /// Bytes of the JSON in it; 256 MiB unless told, and 64 MiB with `sort_by`, which holds them decoded.
     #[serde(deserialize_with = "some_bytes")]
+    #[schemars(with = "Option<Size>")]
+    #[schemars(extend("x-bounds" = format!("at least {}", Size::from_bytes(ROW_GROUP_BYTES_MIN))))]
     pub json_bytes_max: Option<u64>,
     /// Bytes of it encoded, as they are held in memory until it ends.
     #[serde(deserialize_with = "crate::units::bytes")]
+    #[schemars(with = "Size")]
+    #[schemars(extend("x-bounds" = format!("at least {}", Size::from_bytes(ROW_GROUP_BYTES_MIN))))]
     pub bytes_max: u64,
+    /// Rows of it.
+    #[schemars(range(min = 1))]
     pub rows_max: u64,
 }
 
@@ -102,7 +121,7 @@ fn some_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>,
 }
 
 /// Which encodings a column may have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encodings {
     /// The best for the data: dictionary, delta, byte stream split or plain.
@@ -154,6 +173,31 @@ impl<'de> Deserialize<'de> for SortBy {
     }
 }
 
+/// The map form.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WrittenSort {
+    /// The column.
+    column: String,
+    /// From large to small.
+    #[serde(default)]
+    descending: bool,
+    /// Rows without a value come first.
+    #[serde(default)]
+    nulls_first: bool,
+}
+
+impl JsonSchema for SortBy {
+    fn schema_name() -> Cow<'static, str> {
+        "SortBy".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
+        let map = generator.subschema_for::<WrittenSort>();
+        json_schema!({ "anyOf": [{ "type": "string" }, map] })
+    }
+}
+
 struct SortByVisitor;
 
 impl<'de> Visitor<'de> for SortByVisitor {
@@ -168,22 +212,15 @@ impl<'de> Visitor<'de> for SortByVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SortBy, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Written {
-            column: String,
-            #[serde(default)]
-            descending: bool,
-            #[serde(default)]
-            nulls_first: bool,
-        }
-        let Written { column, descending, nulls_first } = Written::deserialize(MapAccessDeserializer::new(map))?;
+        let WrittenSort { column, descending, nulls_first } =
+            WrittenSort::deserialize(MapAccessDeserializer::new(map))?;
         Ok(SortBy { column, descending, nulls_first })
     }
 }
 
 /// What pages are compressed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compression {
     None,
     Snappy,
@@ -211,6 +248,16 @@ impl Compression {
             Compression::Lz4 => Codec::LZ4_RAW,
             Compression::Zstd(level) => Codec::ZSTD(ZstdLevel::try_new(level)?),
         })
+    }
+}
+
+impl JsonSchema for Compression {
+    fn schema_name() -> Cow<'static, str> {
+        "ParquetCompression".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        compress::schema(&["zstd", "snappy", "gzip", "lz4", "none"], &[("gzip", 1, 9), ("zstd", 1, 22)])
     }
 }
 

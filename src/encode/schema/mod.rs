@@ -25,6 +25,7 @@
 pub mod file;
 mod format;
 pub mod infer;
+mod json_schema;
 mod origin;
 mod parse;
 

@@ -60,6 +60,15 @@ const FOREIGN: [(&str, &str); 20] = [
     ("variant", "json"),
 ];
 
+/// A type as a regular expression has it: one of the names, perhaps with something in brackets, perhaps `not null`.
+pub fn pattern() -> String {
+    format!("^\\s*({})\\s*([(<].*[)>])?\\s*(not\\s+null)?\\s*$", NAMES.join("|"))
+}
+
+/// Types as people write them, for editors.
+pub const EXAMPLES: [&str; 8] =
+    ["string", "int64", "float64", "bool", "timestamp(ms)", "date", "decimal(12,2)", "list<string>"];
+
 /// Why a text is not a type, and where: `unknown type decimel at offset 0 of "decimel(12,2)"`, and on a second line after
 /// `hint: ` what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -25,13 +26,13 @@ use crate::record::{Batch, Span};
 use crate::source::{Read, Reader, Source};
 
 /// What a user writes under `demo:`.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Records per second; 0: as fast as they are taken. Event times keep the spacing of the first start.
     #[serde(default = "rate_default")]
     pub rate: u64,
-    /// Records in all; absent: endless.
+    /// Records in all; endless if not given.
     #[serde(default)]
     pub records: Option<u64>,
     /// Another seed, other records.

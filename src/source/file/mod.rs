@@ -35,8 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::reader::FileReader;
@@ -49,23 +50,27 @@ use crate::position::{Position, Shard};
 use crate::source::{Reader, Source, Unit};
 
 /// What a user writes under `file:`.
-#[derive(Debug, Clone, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// A glob or a list of globs; `*` stops at `/` and does not match hidden files, `**` goes through folders.
     #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany", extend("examples" = ["/var/log/app/*.log"]))]
     pub path: Vec<String>,
     /// A glob or a list of globs of files to leave alone; one without `/` is held against the name alone.
     #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany")]
     pub exclude: Vec<String>,
     /// Where reading begins in files that are there when the pipeline runs for the first time.
     #[serde(default)]
     pub start: Start,
-    /// Whether to wait for more lines and files, or to end.
+    /// Whether to wait for more lines and files (`true`), or to end (`false`).
     #[serde(default = "follow_default")]
     pub follow: bool,
     /// The longest record in bytes; a longer line is passed over, counted and logged.
     #[serde(default = "line_bytes_max_default", deserialize_with = "crate::units::bytes")]
+    #[schemars(with = "crate::units::Size")]
+    #[schemars(extend("x-bounds" = format!("1 B to {}", crate::units::Size::from_bytes(FileSource::LINE_BYTES_MAX))))]
     pub line_bytes_max: u64,
 }
 
@@ -84,7 +89,7 @@ impl Options {
 
 /// Where reading begins in files that are there when the pipeline runs for the first time. All later ones begin at
 /// their beginning.
-#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// With the first line.
@@ -259,11 +264,20 @@ fn line_bytes_max_default() -> u64 {
     1 << 20
 }
 
+/// One text or a list of texts, as the schema of pipelines has it.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is a schema only")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
 /// One text or a list of texts.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct OneOrMany;
+    struct Globs;
 
-    impl<'de> Visitor<'de> for OneOrMany {
+    impl<'de> Visitor<'de> for Globs {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -283,5 +297,5 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
         }
     }
 
-    deserializer.deserialize_any(OneOrMany)
+    deserializer.deserialize_any(Globs)
 }

@@ -21,6 +21,7 @@ mod value;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -35,6 +36,12 @@ pub use value::Value;
 
 /// How long a program may take for one record.
 pub const TIME_MAX: Interval = Interval::from_secs(1);
+
+/// The schema of options that are the text of a program alone, or a map of these.
+pub fn text_or_map_schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let map = generator.subschema_for::<T>();
+    json_schema!({ "anyOf": [{ "type": "string" }, map] })
+}
 
 /// Reads options that are the text of a program alone, or a map.
 pub fn text_or_map<'de, D: Deserializer<'de>, T: Deserialize<'de> + From<String>>(

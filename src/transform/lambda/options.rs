@@ -1,6 +1,7 @@
 //! What a user writes under `lambda:`, and what it comes to.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::function::{Function, Home, check_qualifier, endpoint_of, partition_of};
@@ -9,7 +10,7 @@ use crate::transform::Wrong;
 use crate::units::{Interval, Size};
 
 /// Options, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Name or ARN of the function, with a version or alias behind it (`redact:live`) or not.
@@ -23,11 +24,13 @@ pub struct Options {
     /// The region, if it does not stand in `function`; else `AWS_REGION` or `AWS_DEFAULT_REGION`.
     #[serde(default)]
     pub region: Option<String>,
-    /// Credentials; if not given, those that the environment, the container or the instance has.
+    /// Id of an access key; if not given, the credentials that the environment, the container or the instance has.
     #[serde(default)]
     pub access_key_id: Option<Text>,
+    /// The secret of `access_key_id`: `env:NAME`, `file:/path` or `cred:name`.
     #[serde(default)]
     pub secret_access_key: Option<Text>,
+    /// The token of temporary credentials.
     #[serde(default)]
     pub session_token: Option<Text>,
     /// Requests are not signed: for emulators.
@@ -35,15 +38,18 @@ pub struct Options {
     pub skip_signature: bool,
     /// How often a call that failed is repeated; Firehose's NumberOfRetries.
     #[serde(default = "retries")]
+    #[schemars(range(max = RETRIES_MAX))]
     pub retries: u32,
     /// What is gathered for one call; Firehose's BufferSizeInMBs and BufferIntervalInSeconds.
     #[serde(default)]
     pub buffer: Buffer,
     /// Calls under way at the same time for one shard; Firehose's 5.
     #[serde(default = "invocations_max")]
+    #[schemars(range(min = 1, max = INVOCATIONS_MAX))]
     pub invocations_max: usize,
     /// How long one call may take.
     #[serde(default = "timeout")]
+    #[schemars(extend("x-bounds" = format!("at most {TIMEOUT_MAX}")))]
     pub timeout: Interval,
     /// What becomes of records when the function cannot be had.
     #[serde(default)]
@@ -54,17 +60,19 @@ pub struct Options {
 }
 
 /// What is gathered for one call: whichever comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Buffer {
     /// Bytes of the records before base64.
+    #[schemars(extend("x-bounds" = format!("{} to {}", Size::from_bytes(SIZE_BYTES_MIN), Size::from_bytes(SIZE_BYTES_MAX))))]
     pub size: Size,
     /// How long the first of them waits.
+    #[schemars(extend("x-bounds" = format!("0s to {INTERVAL_MAX}")))]
     pub interval: Interval,
 }
 
 /// What becomes of records when the function cannot be had: no connection, no permission, no such function, throttled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnreachable {
     /// They wait, and calls are tried again for ever.

@@ -91,17 +91,6 @@ pub enum NoStart {
     Fault(Fault),
 }
 
-impl NoStart {
-    /// Whether the same module may start at another time: the machine was at fault, or too slow.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            NoStart::Refused(_) => false,
-            NoStart::Failed(failure) => failure.code == TIME_LIMIT,
-            NoStart::Fault(_) => true,
-        }
-    }
-}
-
 /// One instance, after its `init`.
 pub struct Guest {
     store: Store<State>,

@@ -26,12 +26,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::{Answers, Making, Transform, Transformed, Wrong};
-use crate::cpu::{cores, give_way, off_async, spread};
-use crate::error::{Blame, Fault};
+use crate::cpu::{cores, off_async, spread};
+use crate::error::Fault;
 use crate::record::Batch;
 use crate::units::{Interval, Size};
 
@@ -64,7 +65,7 @@ const _: () = assert!(OUTPUT_MAX_MAX.bytes() as usize * 2 < COLLECTED_BYTES_MAX,
 const WAVE_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Options, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// The module's file, relative to the folder of the pipeline file.
@@ -74,12 +75,15 @@ pub struct Options {
     pub config: Option<serde_json::Value>,
     /// What the linear memories of one instance may have together.
     #[serde(default = "default_memory_max")]
+    #[schemars(extend("x-bounds" = format!("{MEMORY_MAX_MIN} to {MEMORY_MAX_MAX}")))]
     pub memory_max: Size,
     /// How long a call may take; a part of a batch has at most 500 records.
     #[serde(default = "default_time_max")]
+    #[schemars(extend("x-bounds" = format!("{TIME_MAX_MIN} to {TIME_MAX_MAX}")))]
     pub time_max: Interval,
     /// What a part of a batch may become; after so much, what is left of a batch waits until that has gone on.
     #[serde(default = "default_output_max")]
+    #[schemars(extend("x-bounds" = format!("{OUTPUT_MAX_MIN} to {OUTPUT_MAX_MAX}")))]
     pub output_max: Size,
 }
 
@@ -101,14 +105,12 @@ impl Options {
         within("memory_max", self.memory_max, MEMORY_MAX_MIN, MEMORY_MAX_MAX)?;
         within("time_max", self.time_max, TIME_MAX_MIN, TIME_MAX_MAX)?;
         within("output_max", self.output_max, OUTPUT_MAX_MIN, OUTPUT_MAX_MAX)?;
-        let made_of = Arc::new(MadeOf {
-            file: ModuleFile::new(making.folder.join(&self.module)),
-            modules: making.modules.clone(),
-            pipeline: making.pipeline.to_owned(),
-            options: self.clone(),
-        });
-        let bytes = made_of.file.read().map_err(wrong_module)?;
-        Ok(Arc::new(Wasm::new(made_of, &bytes)?))
+        let file = ModuleFile::new(making.folder.join(&self.module));
+        let look = making.reads.look(file.path(), MODULE_BYTES_MAX);
+        let bytes = file.read().map_err(wrong_module)?;
+        look.found(&bytes);
+        let module = making.modules.load(&bytes).map_err(wrong_module)?;
+        Ok(Arc::new(Wasm::new(self, making.pipeline, file.name(), module)?))
     }
 
     /// What `init` is given.
@@ -132,18 +134,12 @@ fn wrong_module(Unfit { message, hint }: Unfit) -> Wrong {
     Wrong { hint, ..Wrong::new("module", message) }
 }
 
-/// What a transform is made of, and made of again when its file has changed.
-struct MadeOf {
-    file: ModuleFile,
-    modules: Modules,
-    pipeline: String,
-    options: Options,
-}
-
 /// The transform.
 struct Wasm {
-    made_of: Arc<MadeOf>,
-    hash: Hash,
+    /// Its file's last name.
+    name: String,
+    time_max: Interval,
+    output_max: Size,
     pool: Pool,
     /// Batches at work on instances, one for each core: a pipeline with many shards needs no more memory than that.
     at_work: Semaphore,
@@ -151,30 +147,17 @@ struct Wasm {
 }
 
 impl Wasm {
-    fn new(made_of: Arc<MadeOf>, bytes: &[u8]) -> Result<Wasm, Wrong> {
-        let MadeOf { file, options, .. } = &*made_of;
-        let module = made_of.modules.load(bytes).map_err(wrong_module)?;
-        let hash = module.hash();
-        let mould = Mould {
-            module,
-            log: Log::new(&made_of.pipeline, &file.name()),
-            config: options.config_text(),
-            memory_max: options.memory_max,
-            time_max: options.time_max,
-            output_max: options.output_max,
-        };
-        let pool = Pool::new(mould).map_err(|no_start| {
-            if no_start.may_pass() {
-                file.forget();
-            }
-            match no_start {
-                NoStart::Refused(why) => Wrong::new("config", format!("refused by `init` of {}: {why}", file.name())),
-                NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
-                NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
-            }
+    fn new(options: &Options, pipeline: &str, name: String, module: Module) -> Result<Wasm, Wrong> {
+        let &Options { memory_max, time_max, output_max, .. } = options;
+        let (config, log) = (options.config_text(), Log::new(pipeline, &name));
+        let mould = Mould { module, log, config, memory_max, time_max, output_max };
+        let pool = Pool::new(mould).map_err(|no_start| match no_start {
+            NoStart::Refused(why) => Wrong::new("config", format!("refused by `init` of {name}: {why}")),
+            NoStart::Failed(failure) => Wrong::new("module", format!("does not start: {}", failure.message)),
+            NoStart::Fault(fault) => Wrong::new("module", format!("cannot be started here: {:#}", fault.error)),
         })?;
         let at_work = Semaphore::new(cores());
-        Ok(Wasm { made_of, hash, pool, at_work, failed_whole: FailedWhole::default() })
+        Ok(Wasm { name, time_max, output_max, pool, at_work, failed_whole: FailedWhole::default() })
     }
 
     /// Makes tries until all parts are done or enough is kept, or for [`WAVE_TIME_MAX`]; a try begun is waited for.
@@ -265,7 +248,7 @@ impl Guests for On<'_> {
 #[async_trait]
 impl Transform for Wasm {
     async fn apply(&self, batch: Batch) -> Result<Transformed, Fault> {
-        let Options { time_max, output_max, .. } = &self.made_of.options;
+        let Wasm { time_max, output_max, .. } = self;
         let mut parts = parts::split(&batch, *time_max);
         let kept = Kept::new(usize::try_from(output_max.bytes()).unwrap_or(usize::MAX));
         loop {
@@ -282,23 +265,8 @@ impl Transform for Wasm {
         }
     }
 
-    fn renewed(&self) -> Result<Option<Arc<dyn Transform>>, Fault> {
+    fn let_go_idle(&self) {
         self.pool.let_go_idle();
-        if !self.made_of.file.has_changed() {
-            return Ok(None);
-        }
-        let renew = || -> Result<Option<Arc<dyn Transform>>, Wrong> {
-            let bytes = self.made_of.file.read().map_err(wrong_module)?;
-            if Hash::of(&bytes) == self.hash {
-                return Ok(None);
-            }
-            Ok(Some(Arc::new(Wasm::new(self.made_of.clone(), &bytes)?)))
-        };
-        // Pipelines that run come first.
-        give_way(renew).map_err(|Wrong { key, message, hint, .. }| {
-            let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            Fault::new(Blame::Config, format!("{key}: {message}{hint}"))
-        })
     }
 
     fn memory_bytes(&self) -> Option<u64> {
@@ -306,6 +274,6 @@ impl Transform for Wasm {
     }
 
     fn shown(&self) -> String {
-        format!("wasm {}", self.made_of.file.name())
+        format!("wasm {}", self.name)
     }
 }

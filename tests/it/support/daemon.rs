@@ -24,12 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a condition that tells nobody is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// What every daemon of a story is started with.
+const FLAGS: &str = "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json";
+
 /// The folder in which the binary runs: relative paths lie here.
 pub struct Home(TempDir);
 
 impl Home {
     pub fn new() -> Home {
         Home(tempfile::tempdir().unwrap())
+    }
+
+    /// A folder in memory, where there is one: for stories of very many files, whose syncs would take minutes.
+    pub fn in_memory() -> Home {
+        Home(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -69,9 +77,39 @@ impl Home {
         life.ended(code)
     }
 
+    /// Runs a command to its end with these variables.
+    pub fn run_with(&self, arguments: &str, variables: &[(&str, &str)]) -> Ended {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        let mut life = Life::begin(command);
+        let code = life.wait().code().expect("no signal ended it");
+        life.ended(code)
+    }
+
+    /// As [`Home::start`], with these variables, through another command that becomes the daemon (none: directly).
+    pub fn start_through(&self, arguments: &str, variables: &[(&str, &str)], through: &[&str]) -> Daemon {
+        let mut command = self.command(&format!("run {arguments} --state state {FLAGS}"));
+        if let Some((program, first)) = through.split_first() {
+            let mut outer = Command::new(program);
+            outer.args(first).arg(command.get_program()).args(command.get_args()).current_dir(self.0.path());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => outer.env(name, value),
+                    None => outer.env_remove(name),
+                };
+            }
+            outer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command = outer;
+        }
+        command.envs(variables.iter().copied());
+        let daemon = Daemon { life: Life::begin(command) };
+        daemon.hears("ready", |_| true);
+        daemon
+    }
+
     /// Starts `hydrant run` on these paths and flags with the state of `state/`; ready when this returns.
     pub fn start(&self, arguments: &str) -> Daemon {
-        self.start_with(arguments, "--listen 127.0.0.1:0 --admin 127.0.0.1:0 --log json")
+        self.start_with(arguments, FLAGS)
     }
 
     /// The same with other flags.
@@ -302,6 +340,39 @@ impl Daemon {
     /// Writes to its standard input, which stays open.
     pub fn feed(&mut self, text: &str) {
         self.life.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// `POST /api/reload`: the status and what became of it.
+    pub fn reload(&self) -> (u16, Value) {
+        let (status, body) = http(self.admin(), "POST /api/reload", "x-hydrant: 1\r\n", b"");
+        (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    }
+
+    /// A pipeline in the answer of `/api/status`; null if it is not there.
+    pub fn seen(&self, pipeline: &str) -> Value {
+        let (status, body) = http(self.admin(), "GET /api/status", "", b"");
+        assert_eq!(status, 200, "{body}");
+        let view: Value = serde_json::from_str(&body).unwrap();
+        let pipelines = view["pipelines"].as_array().unwrap();
+        pipelines.iter().find(|seen| seen["name"] == pipeline).cloned().unwrap_or_default()
+    }
+
+    /// Waits until a pipeline runs its revision of this number.
+    pub fn runs(&self, pipeline: &str, number: u64) {
+        until(&format!("{pipeline} runs revision {number}"), || {
+            let seen = self.seen(pipeline);
+            (seen["revision"]["number"] == number && seen["state"] == "running").then_some(())
+        });
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Any signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.life.child), signal).unwrap();
     }
 
     /// SIGTERM; it leaves with 0.

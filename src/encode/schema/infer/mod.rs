@@ -28,6 +28,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super as encode;
@@ -65,10 +66,11 @@ const FIELDS_SEEN_MAX: usize = 50_000;
 const LOOKS_MAX: u32 = 1 << 16;
 
 /// The options of `infer`, as written.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// The records that the schema is inferred from; fewer if the first chunk is cut before.
+    #[schemars(range(min = 1, max = SAMPLE_RECORDS_MAX))]
     pub sample_records: u32,
 }
 
