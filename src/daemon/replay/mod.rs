@@ -136,6 +136,8 @@ impl Kit {
             }
         };
         Counted::of(&way.metrics).add_since(&before, summary);
+        // Its shard never comes again.
+        way.progress.leave();
         ended?;
         let delivered = way.checkpoint.of(shard).unwrap_or_else(|| Position::from(0));
         Ok(delivered >= end.into())
