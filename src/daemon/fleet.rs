@@ -220,7 +220,7 @@ impl Fleet {
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
             self.house.rests(name);
-            self.streams.look_again();
+            self.streams.look_again(name);
         }
         self.streams.gone(name).await;
         self.look_at_the_absent();

@@ -10,6 +10,7 @@
 //! there, as a producer that is told of no such stream may give up. One lock orders all changes; it is never held while a
 //! pipeline is waited for.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,7 +50,7 @@ pub struct Streams {
     stop: CancellationToken,
     inside: tokio::sync::Mutex<Inside>,
     /// What was left by pipelines that are not at work.
-    looked: Mutex<Option<Arc<BTreeMap<String, Left>>>>,
+    looked: Mutex<Arc<BTreeMap<String, Left>>>,
     /// The open streams by name, for who looks.
     shown: Mutex<BTreeMap<String, (Stream, Lent)>>,
 }
@@ -280,27 +281,27 @@ impl Streams {
         Ok(Open { stream, lent: Lent::default(), watching, since_ms, claims: BTreeMap::new() })
     }
 
-    /// What all pipelines have left that are not at work; looked at once, until one of them begins or ends.
+    /// What all pipelines have left that are not at work; each is looked at once, until it begins or ends its work.
     fn look(&self) -> Result<Arc<BTreeMap<String, Left>>, Fault> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = &*looked {
-            return Ok(left.clone());
-        }
         let at_work = self.house.at_work();
-        let mut all = BTreeMap::new();
-        for name in kept::names(&self.settings).map_err(Fault::disk)? {
-            if !at_work.contains(&name) {
-                let left = Left::look(&self.house.ground, &kept::folder(&self.settings, &name));
-                let left = left.map_err(|fault| fault.context(format!("pipeline {name}")))?;
-                all.insert(name, left);
+        let mut names = kept::names(&self.settings).map_err(Fault::disk)?;
+        names.retain(|name| !at_work.contains(name));
+        let all = Arc::make_mut(&mut looked);
+        all.retain(|name, _| names.contains(name));
+        for name in names {
+            if let Entry::Vacant(unknown) = all.entry(name) {
+                let left = Left::look(&self.house.ground, &kept::folder(&self.settings, unknown.key()));
+                let left = left.map_err(|fault| fault.context(format!("pipeline {}", unknown.key())))?;
+                unknown.insert(left);
             }
         }
-        Ok(looked.insert(Arc::new(all)).clone())
+        Ok(looked.clone())
     }
 
     /// A pipeline begins or ends its work: what has been looked at is not what is.
-    pub fn look_again(&self) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub fn look_again(&self, pipeline: &str) {
+        Arc::make_mut(&mut *self.looked.lock().unwrap_or_else(PoisonError::into_inner)).remove(pipeline);
     }
 
     /// What pipelines have left that have no file. Blocking.

@@ -136,7 +136,7 @@ impl Supervisor {
         let mut pause = PAUSE_FIRST;
         let name = self.pipeline.name.clone();
         if self.fleet.house.works(&name) {
-            self.fleet.streams.look_again();
+            self.fleet.streams.look_again(&name);
         }
         loop {
             let fault = match self.build(&wanted, order, leave).await {
