@@ -257,20 +257,7 @@ impl Streams {
         stream.on_sync(move |took| metrics.synced(took));
         for (name, left) in left.iter().filter(|(name, _)| !readers.contains(name.as_str())) {
             if let Some(position) = left.needs(stream.shard()) {
-                // Registered and at its place, without a trim: those who are to come first are not registered yet.
-                stream.hold(name, position.as_u64().unwrap_or(0));
-                let (stream, why, hint) = match present.contains(name) {
-                    true => (
-                        stream.name(),
-                        "it reads another stream now",
-                        "let it read this one until they are delivered".into(),
-                    ),
-                    false => {
-                        let folder = kept::folder(&self.settings, name);
-                        (stream.name(), "not configured now", format!("remove {} to let them go", folder.display()))
-                    }
-                };
-                tracing::warn!(pipeline = name, stream, hint, "{why}: its undelivered records are kept");
+                self.hold(&stream, name, position, present.contains(name))?;
             }
         }
         let (faults, failing) = (self.faults.clone(), stream.clone());
@@ -279,6 +266,27 @@ impl Streams {
         });
         let (watching, since_ms) = (watching.abort_handle(), self.house.ground.clock.now_ms());
         Ok(Open { stream, lent: Lent::default(), watching, since_ms, claims: BTreeMap::new() })
+    }
+
+    /// Keeps the records of a stream from `position` on for a pipeline that does not read it now.
+    fn hold(&self, stream: &Stream, pipeline: &str, position: &Position, reads_another: bool) -> Result<(), Fault> {
+        if reads_another && *position >= stream.stats().durable.into() {
+            // Its file was changed while nobody ran, and all that came before that is delivered.
+            self.look_again(pipeline);
+            return self.mark(pipeline, &BTreeMap::from([(stream.shard().clone(), position.clone())]));
+        }
+        // Registered and at its place, without a trim: those who are to come first are not registered yet.
+        stream.hold(pipeline, position.as_u64().unwrap_or(0));
+        let (why, hint) = match reads_another {
+            true => ("it reads another stream now", "let it read this one until they are delivered".to_owned()),
+            false => {
+                let folder = kept::folder(&self.settings, pipeline);
+                ("not configured now", format!("remove {} to let them go", folder.display()))
+            }
+        };
+        let stream = stream.name();
+        tracing::warn!(pipeline, stream, hint, "{why}: its undelivered records are kept");
+        Ok(())
     }
 
     /// What all pipelines have left that are not at work; each is looked at once, until it begins or ends its work.
