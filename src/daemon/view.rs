@@ -49,12 +49,14 @@ impl Standing {
             let message = format!("no pipeline {pipeline} runs here: there are {}", names.join(", "));
             return Err(Fault::new(Blame::Config, message));
         };
+        let (stream, lent) = wanted.stream().and_then(|name| self.fleet.streams.lend(name)).unzip();
         Ok(Kit {
             state: self.fleet.settings.state.clone(),
             recipe: way.recipe.clone(),
             transforms: wanted.spec.transforms.clone(),
             open_sink: opener(wanted.spec.sink.clone(), &ground),
-            stream: wanted.stream().and_then(|name| self.fleet.streams.get(name)),
+            stream,
+            lent,
             stream_is_read: true,
             stop: CancellationToken::new(),
             ground,
@@ -98,6 +100,9 @@ impl Admin for Standing {
     }
 
     fn ills(&self) -> Vec<String> {
+        if !self.fleet.house.is_ready() {
+            return vec!["starting".to_owned()];
+        }
         let of_house = super::lock(&self.fleet.house.ills).clone();
         of_house.into_iter().chain(self.fleet.ills()).collect()
     }

@@ -102,6 +102,7 @@ fn kit(world: &World, life: u64) -> Kit {
         transforms: vec![Arc::new(Marker { life })],
         open_sink: Box::new(move |_| Ok(ObjectSink::over(Arc::new(store.clone()), Path::ROOT, random.clone()))),
         stream: None,
+        lent: None,
         stream_is_read: false,
         stop: CancellationToken::new(),
         ground,

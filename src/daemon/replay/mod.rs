@@ -70,6 +70,8 @@ pub struct Kit {
     pub open_sink: OpenSink,
     /// The stream of the pipeline, if it reads one.
     pub stream: Option<Stream>,
+    /// Keeps that open.
+    pub lent: Option<Arc<()>>,
     /// Whether the stream has readers beside this one, so that it may be told what this one no longer needs. Else nobody
     /// holds what others need.
     pub stream_is_read: bool,

@@ -129,6 +129,7 @@ async fn try_alone(
         transforms: spec.transforms,
         open_sink: opener(spec.sink, &ground),
         stream: stream.clone(),
+        lent: None,
         // Its pipelines are not here to say what they need.
         stream_is_read: false,
         stop,
