@@ -72,6 +72,7 @@ struct House {
     at_work: Arc<Mutex<BTreeSet<String>>>,
     /// Once they are open.
     doors: Arc<OnceLock<DoorsView>>,
+    replaying: replay::Replaying,
 }
 
 impl House {
@@ -83,6 +84,7 @@ impl House {
             ills: Arc::default(),
             at_work: Arc::default(),
             doors: Arc::default(),
+            replaying: replay::Replaying::default(),
         }
     }
 
@@ -220,7 +222,7 @@ async fn shut_down(fleet: &Arc<Fleet>, mut feeding: JoinSet<Result<receive::stdi
             while feeding.join_next().await.is_some() {}
             fleet.streams.stop().await;
         };
-        tokio::join!(closed, fleet.stop());
+        tokio::join!(closed, fleet.stop(), fleet.house.replaying.stop());
     };
     if tokio::time::timeout(STOP_TIME_MAX, quiet).await.is_err() {
         tracing::warn!("not everything stopped in time; the next start goes on where it was");

@@ -103,6 +103,7 @@ fn kit(world: &World, life: u64) -> Kit {
         open_sink: Box::new(move |_| Ok(ObjectSink::over(Arc::new(store.clone()), Path::ROOT, random.clone()))),
         stream: None,
         stream_is_read: false,
+        sweeps: true,
         stop: CancellationToken::new(),
         ground,
     }
