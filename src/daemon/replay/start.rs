@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Kit, say};
 use crate::budget::Budget;
@@ -63,7 +64,7 @@ impl Replaying {
             Ok(kit) => match self.enter(&ask, &kit.stop) {
                 Some(entered) => {
                     let kit = Kit { sweeps: entered.is_first, ..kit };
-                    self.tasks.spawn(self.clone().run(entered, ask, kit, saying));
+                    tokio::spawn(self.clone().run(entered, ask, kit, saying));
                     return hearing;
                 }
                 None if self.stop.is_cancelled() => "hydrant is stopping".to_owned(),
@@ -118,7 +119,7 @@ impl Replaying {
         let under_way = UnderWay { reads_stream, stop: stop.clone(), ended: CancellationToken::new() };
         inside.under_way.insert(ask.pipeline.clone(), under_way);
         let is_first = inside.known.insert(ask.pipeline.clone());
-        Some(Entered { replaying: self.clone(), name: ask.pipeline.clone(), is_first })
+        Some(Entered { replaying: self.clone(), name: ask.pipeline.clone(), is_first, _task: self.tasks.token() })
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -131,6 +132,8 @@ struct Entered {
     replaying: Replaying,
     name: String,
     is_first: bool,
+    /// Who stops waits for it, from before the task begins on.
+    _task: TaskTrackerToken,
 }
 
 impl Drop for Entered {
