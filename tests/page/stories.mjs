@@ -115,6 +115,8 @@ story('streams show their spool and what they refused', async ({ page }) => {
 
 story('a broken file is said beside the revision that runs on, and forgotten when it is mended', async ({ page, house }) => {
   const card = row(page, 'orders');
+  // What is not on the screen is not drawn, and has no text.
+  await card.scrollIntoViewIfNeeded();
   house.write('pipelines/orders.yaml', house.orders.replace('int64', 'int65'));
   try {
     await says(card.locator('.words'), /^revision 1 runs on: its file is wrong$/);
@@ -152,7 +154,7 @@ story('a pipeline that has stopped says why, and what starts it', async ({ page 
 
 story('a pipeline without a file drains, and what is left of one is listed', async ({ page }) => {
   await openAll(page, ['leaving']);
-  await says(row(page, 'leaving'), /Blocked: access denied[^]*Its file is gone[^]*what was acknowledged is being delivered/);
+  await says(row(page, 'leaving'), /Blocked: access denied[^]*Draining[^]*Its file is gone: what was acknowledged is being delivered\./);
   assert.equal(await row(page, 'left').count(), 0);
   await says(page.getByRole('region', { name: 'State without a file' }), /left drained: nothing that was acknowledged is undelivered/);
 });

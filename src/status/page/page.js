@@ -8,6 +8,7 @@ const POLL_MS = 1000, PATIENCE_MS = 5000, WAIT_MAX_MS = 15000;
 const OPEN_AT_FIRST = 3, FILTER_FROM = 6, STREAMS_SHOWN = 100;
 // Open at a time: each is asked for by name, and a request has room for so many.
 const OPEN_MAX = 40;
+const ILLS_SHOWN = 10;
 
 // --- nodes
 
@@ -57,7 +58,7 @@ const byPlace = (_, index) => index;
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const number = value => grouped.format(value).replaceAll(',', '\u202f');
 const one = (count, word) => `${number(count)} ${word}${Number(count) === 1 ? '' : 's'}`;
-const rate = value => `${value > 0 && value < 9.95 ? value.toFixed(1) : number(Math.round(value))}\u00a0/s`;
+const rate = value => `${value > 0 && value < .05 ? '<\u202f0.1' : value > 0 && value < 9.95 ? value.toFixed(1) : number(Math.round(value))}\u00a0/s`;
 
 function size(bytes) {
   let unit = 0;
@@ -108,7 +109,7 @@ const hasNeverRun = pipeline => !pipeline.revision.number && Boolean(pipeline.pe
 /** How a pipeline is, in words, and how bad that is. */
 function condition(pipeline, now) {
   const { state, why, sink_trouble: sink, reading_trouble: reading, counts, rates, pending } = pipeline;
-  if (state === 'stopped') return { bad: 3, brief: 'stopped', words: why ? `stopped: ${why}` : 'stopped' };
+  if (state === 'stopped') return { bad: 3, brief: 'stopped', words: why ? `stopped: ${cause(why)}` : 'stopped' };
   if (hasNeverRun(pipeline)) return { bad: 2, brief: 'its file is wrong', words: 'does not run: its file is wrong' };
   if (state === 'waiting') return { bad: 2, brief: 'cannot start', words: why ? `cannot start: ${why}` : 'cannot start now' };
   const since = trouble => `${cause(trouble.message)} since ${clock(trouble.since_ms, now)}`;
@@ -363,7 +364,7 @@ function troubles(pipeline, now) {
   if (pipeline.transforms_failing) found.push({ key: 'transforms', title: 'Transforms set every record aside', text: reading ? 'They cannot work now.' : 'Not one record of the last batch came through. Why is below, under “Set aside”.' });
   if (pending && hasNeverRun(pipeline)) found.push({ key: 'pending', title: `Its file is wrong since ${clock(pending.since_ms, now)}`, code: pending.problems, more: 'Nothing runs yet. Mend the file, and it starts at once.' });
   else if (pending) found.push({ key: 'pending', mild: true, title: `What the file says since ${clock(pending.since_ms, now)} cannot be taken`, code: pending.problems, more: `${state === 'running' ? `Revision ${pipeline.revision.number} runs on. ` : ''}Mend the file, and it takes effect at once.` });
-  if (state === 'draining') found.push({ key: 'draining', mild: true, title: 'Its file is gone', text: why ?? 'What was acknowledged is being delivered; then it goes.' });
+  if (state === 'draining') found.push({ key: 'draining', mild: true, title: 'Draining', text: why ? `${why[0].toUpperCase()}${why.slice(1)}.` : 'What was acknowledged is being delivered.' });
   return found;
 }
 
@@ -458,7 +459,10 @@ function draw(view) {
   const { used_bytes: used, budget_bytes: budget } = view.memory;
   attribute(at('memory'), 'value', budget ? (used / budget).toFixed(3) : 0);
   put(at('memory-words'), budget ? `${size(used)} of ${size(budget)}` : size(used));
-  list(at('ills-list'), view.ills, ill => ill, () => ({ node: make('li') }), (child, ill) => put(child.node, ill));
+  // Its first line; what else is said of a pipeline stands with it.
+  const ills = view.ills.slice(0, ILLS_SHOWN).map(ill => ill.split('\n')[0]);
+  if (view.ills.length > ills.length) ills.push(`and ${number(view.ills.length - ills.length)} more, in healthz`);
+  list(at('ills-list'), ills, byPlace, () => ({ node: make('li') }), (child, ill) => put(child.node, ill));
   show(at('ills'), view.ills.length);
 
   put(at('pipelines-number'), pipelines.length ? number(pipelines.length) : '');
