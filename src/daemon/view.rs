@@ -93,10 +93,13 @@ impl Admin for Standing {
         }
         self.look_at_tails();
         let now_ms = self.fleet.house.ground.clock.now_ms();
-        for way in self.fleet.pipelines().iter().filter_map(|of| of.told().way) {
-            let oldest_ms = oldest_undelivered_ms(&way, self.started_ms);
+        for of in self.fleet.pipelines() {
+            // One that is done has no way any more, and nothing undelivered.
+            let oldest_ms = of.told().way.and_then(|way| oldest_undelivered_ms(&way, self.started_ms));
             let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
-            way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
+            if let Some(known) = metrics.known(&of.name) {
+                known.set_oldest_undelivered(age.map(Duration::from_millis));
+            }
         }
         metrics.set_standing(self.fleet.pipelines().iter().map(|of| stands(&of.name, &of.told())));
         metrics.set_started(self.started_ms);
@@ -133,7 +136,7 @@ impl Admin for Standing {
 
     fn live(&self, pipeline: &str) -> Option<Live> {
         let known = self.fleet.pipeline(pipeline)?;
-        Some(self.fleet.house.metrics.pipeline(&known.name).live.clone())
+        Some(self.fleet.house.metrics.known(&known.name)?.live.clone())
     }
 
     fn replay(&self, ask: Ask) -> Hearing {
@@ -184,8 +187,10 @@ fn oldest_undelivered_ms(way: &Way, started_ms: i64) -> Option<i64> {
 
 fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineView {
     let Told { file, state, why, revision, wanted, way, pending, .. } = of.told();
-    let metrics = &house.metrics.pipeline(&of.name);
-    let Seen { delivered, rejected, open, sink, reading, history, rates } = metrics.live.seen();
+    // One that was never right has counted nothing, and one that has gone meanwhile counts no more.
+    let metrics = house.metrics.known(&of.name);
+    let seen = metrics.as_ref().map(|metrics| metrics.live.seen());
+    let Seen { delivered, rejected, open, sink, reading, history, rates } = seen.unwrap_or_default();
     let way = way.as_deref();
     let drawn = wanted.as_ref().map(|wanted| WayView {
         source: wanted.spec.drawn.source.clone(),
@@ -206,7 +211,7 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
         why,
         revision,
         pending,
-        counts: metrics.counts(),
+        counts: metrics.as_ref().map(|metrics| metrics.counts()).unwrap_or_default(),
         rates,
         shards_known: way.map_or(0, |way| way.progress.shards_known() as u64),
         shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
@@ -220,7 +225,7 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
         rejected: rejected.into(),
         sink_trouble: sink,
         reading_trouble: reading,
-        transforms_failing: metrics.transforms_failing.get() != 0,
+        transforms_failing: metrics.is_some_and(|metrics| metrics.transforms_failing.get() != 0),
         history,
     }
 }
