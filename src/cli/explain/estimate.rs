@@ -142,7 +142,7 @@ pub fn limits(spec: &PipelineSpec) -> Vec<Most> {
     let mut limits = vec![most(
         "memory",
         crate::config::MEMORY_DEFAULT.bytes(),
-        "`memory` of hydrant.yaml, for all pipelines together: requests, encoders, uploads",
+        "by default (`memory` of hydrant.yaml), for all pipelines together: requests, encoders, uploads",
     )];
     if let SourceSpec::Stream(stream) = &spec.source {
         let why = format!("spool of the stream `{}`; above, producers are told to slow down", stream.name);
