@@ -256,10 +256,8 @@ impl Telling {
 
 fn words(summary: &Summary, dry_run: bool) -> String {
     let Summary { records, delivered, rejected, dropped, objects, error_objects, .. } = summary;
-    if summary.nothing_left {
-        return "nothing left to replay".to_owned();
-    }
     let mut text = match dry_run {
+        _ if summary.nothing_left => "nothing left to replay".to_owned(),
         true => format!("would replay {records} records"),
         false => format!(
             "replayed {records} records: {delivered} rows delivered, {rejected} rejected again, {dropped} dropped, \

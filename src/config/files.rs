@@ -41,7 +41,8 @@ impl Found {
     pub fn is_removed(&self, name: &str, path: &Path) -> bool {
         let (paths, names) = &self.unknown;
         let is_there = self.files.iter().any(|(other, _)| other == name);
-        !is_there && !names.contains(name) && !paths.iter().any(|unknown| path.starts_with(unknown))
+        let is_unknown = names.contains(name) || paths.iter().any(|unknown| path.starts_with(unknown));
+        !is_there && !is_unknown && std::fs::read_dir(folder_of(path)).is_ok()
     }
 }
 

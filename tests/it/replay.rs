@@ -67,7 +67,7 @@ fn records_that_a_wrong_schema_refused_are_there_once_when_it_is_mended() {
     let records = rows(0..500);
     let daemon = refused_and_mended(&home, &records);
     says(&by(&daemon, &home, "--errors --dry-run"), 0, "would replay 500 records");
-    says(&by(&daemon, &home, "--errors --reason processing-failed"), 0, "0 rows delivered");
+    says(&by(&daemon, &home, "--errors --reason processing-failed"), 0, "500 lines left alone");
     assert!(lines(&home).is_empty());
     let replayed = by(&daemon, &home, "--errors --reason format-conversion-failed");
     says(&replayed, 0, "replayed 500 records: 500 rows delivered, 0 rejected again, 0 dropped");
@@ -117,7 +117,7 @@ fn records_refused_once_more_can_be_told_and_replayed_once_more() {
     let home = Home::new();
     let records = rows(0..10);
     refused_and_mended(&home, &records).stop();
-    write(&home, "parquet: { schema: { id: boolean } }");
+    write(&home, "parquet: { schema: { id: bool } }");
     says(
         &home.run("replay x.yaml --errors --state state"),
         0,
@@ -202,7 +202,7 @@ fn lines_of_others_are_records_and_lines_that_are_none_are_set_aside_with_their_
     for words in [
         format!("out/errors/old/delivery-1-2020-01-01-uuid at byte {at}: no line of an error object"),
         format!("at byte {}: `rawData` is no base64", at + "no json\r\n\r\n".len()),
-        format!("a line of {} bytes is longer than 33554432", gigantic.len() + 1),
+        "a line of more than 33554432 bytes".to_owned(),
     ] {
         assert!(said.contains(&words), "{words}\n{said}");
     }

@@ -177,7 +177,7 @@ fn a_call_that_nobody_disturbs_delivers_each_record_once_and_leaves_little() {
     let (mut world, planted) = world(Fate::gentle(1));
     let summary = call(&world, 1).unwrap();
     assert_eq!((summary.records, summary.error_objects, summary.delivered + summary.rejected), (RECORDS, 3, RECORDS));
-    assert_eq!(summary.by_reason["processing-failed"], RECORDS);
+    assert_eq!(summary.by_reason["format-conversion-failed"], RECORDS);
     assert_eq!(delivered(&world, &planted), once());
     world.restart(None);
     let files = world.ground().disk.list(&PathBuf::from("/state/replays/p/errors")).unwrap();

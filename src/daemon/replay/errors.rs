@@ -79,6 +79,8 @@ impl Kit {
                 return Ok(Summary { stopped: true, ..summary });
             }
             if !full {
+                // Lines for other reasons, and those that an earlier replay had set aside, are none.
+                summary.nothing_left = summary.records == 0;
                 return Ok(summary);
             }
         }

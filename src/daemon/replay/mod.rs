@@ -133,6 +133,8 @@ impl Kit {
             }
         };
         Counted::of(&way.metrics).add_since(&before, summary);
+        // Its shard never comes again.
+        way.progress.leave();
         ended?;
         let delivered = way.checkpoint.of(shard).unwrap_or_else(|| Position::from(0));
         Ok(delivered >= end.into())
@@ -177,6 +179,8 @@ impl Kit {
     /// Removes the plan, and what only it needed. Before this, `done` says durably that it was delivered.
     fn end_plan(&self, dir: &Path) -> Result<(), Fault> {
         let disk = &*self.ground.disk;
+        // Promises that come back after a power cut would be of a plan that is not there.
+        disk.sync_dir(&dir.join("outbox")).map_err(Fault::disk)?;
         let removed = remove_if_there(disk, &dir.join(PLAN)).and_then(|()| disk.sync_dir(dir));
         removed.map_err(Fault::disk)?;
         self.forget_checkpoint(dir)

@@ -190,8 +190,7 @@ impl Objects {
             }
             if bytes.len() > LINE_BYTES_MAX {
                 let end = self.end_of_line(piece.object, piece.offset + piece.bytes).await?;
-                let wrong = format!("a line of {} bytes is longer than {LINE_BYTES_MAX}", end - piece.offset);
-                self.unreadable(piece.object, piece.offset, &bytes[..SHOWN_BYTES], &wrong, batch);
+                self.unreadable(piece.object, piece.offset, &bytes[..SHOWN_BYTES], &too_long(), batch);
                 return Ok(end);
             }
             piece.bytes = (piece.bytes * 2).min(whole - piece.offset);
@@ -222,6 +221,10 @@ impl Objects {
             let line = of_line(&lines[start..end]);
             start = end + 1;
             let Some(line) = line else { continue };
+            if line.len() > LINE_BYTES_MAX {
+                self.unreadable(object, at, line, &too_long(), batch);
+                continue;
+            }
             match read_line(line) {
                 Line::Record { class, arrival_ms, payload } if planned.classes.has(class) => {
                     self.sight.classes[class as usize].fetch_add(1, Ordering::Relaxed);
@@ -242,6 +245,10 @@ impl Objects {
         let kept = if line.len() > UNREADABLE_BYTES_MAX { &line[..SHOWN_BYTES] } else { line };
         batch.push_known(kept, *modified_ms, (Some(message.as_bytes()), at), []);
     }
+}
+
+fn too_long() -> String {
+    format!("a line of more than {LINE_BYTES_MAX} bytes")
 }
 
 /// What is wrong with record `row` of a batch of an [`ErrorSource`], if it is a line that could not be read.
