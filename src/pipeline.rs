@@ -40,7 +40,7 @@ pub use leave::{Leave, Leaving};
 use transforms::Piece;
 pub use transforms::Transforms;
 use waiting::{Blocked, Leaver, Next, Pause};
-pub use waiting::{OutboxRoom, Room};
+pub use waiting::{OutboxRoom, Room, outbox_bytes_max};
 
 /// Objects of one promise that are put at the same time.
 const PUTS_AT_ONCE: usize = 16;

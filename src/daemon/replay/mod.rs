@@ -33,7 +33,7 @@ use crate::error::{Blame, Fault, Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::{Metrics, PipelineMetrics, Progress};
 use crate::outbox::Outbox;
-use crate::pipeline::{self, Leave, Leaving, OutboxRoom, Promised, Transforms, Way};
+use crate::pipeline::{self, Leave, Leaving, OutboxRoom, Promised, Transforms, Way, outbox_bytes_max};
 use crate::position::{Position, Shard};
 use crate::record::{Batch, BatchBuilder};
 use crate::sink::ObjectSink;
@@ -42,9 +42,6 @@ use crate::source::replay::{UNREADABLE, what_is_wrong};
 use crate::spool::Stream;
 use crate::status::replay::{Ask, Said, Saying, Summary, What};
 use crate::transform::{Rejected, Transform, Transformed};
-
-/// Bytes that may wait in the outbox of a replay.
-const OUTBOX_BYTES_MAX: u64 = 2 << 30;
 
 /// How often it is said how far a replay is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -176,7 +173,7 @@ impl Kit {
             outbox,
             sinks,
             checkpoint,
-            room: OutboxRoom::new(OUTBOX_BYTES_MAX.max(self.recipe.limits.size_bytes.saturating_mul(4))),
+            room: OutboxRoom::new(outbox_bytes_max(self.recipe.limits.size_bytes)),
             sweeps: self.sweeps,
             ground: self.ground.clone(),
             budget: self.budget.clone(),
