@@ -331,7 +331,7 @@ impl Way {
     }
 
     fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {
-        let lost = || Fault::new(Blame::Config, format!("{} was promised to {}", sealed.range(), sealed.sink()));
+        let lost = || Fault::new(Blame::Sink, format!("{} was promised to {}", sealed.range(), sealed.sink()));
         self.sinks.get(sealed.sink()).ok_or_else(lost)
     }
 

@@ -102,7 +102,9 @@ fn kit(world: &World, life: u64) -> Kit {
         transforms: vec![Arc::new(Marker { life })],
         open_sink: Box::new(move |_| Ok(ObjectSink::over(Arc::new(store.clone()), Path::ROOT, random.clone()))),
         stream: None,
+        lent: None,
         stream_is_read: false,
+        sweeps: true,
         stop: CancellationToken::new(),
         ground,
     }

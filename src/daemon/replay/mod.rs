@@ -67,9 +67,14 @@ pub struct Kit {
     pub open_sink: OpenSink,
     /// The stream of the pipeline, if it reads one.
     pub stream: Option<Stream>,
+    /// Keeps that open.
+    pub lent: Option<Arc<()>>,
     /// Whether the stream has readers beside this one, so that it may be told what this one no longer needs. Else nobody
     /// holds what others need.
     pub stream_is_read: bool,
+    /// Whether what a dead process left half-done in a folder is removed: not, where uploads that this process has called off
+    /// may still be at work there.
+    pub sweeps: bool,
     /// Ends it early; the next one goes on.
     pub stop: CancellationToken,
 }
@@ -99,6 +104,11 @@ impl Kit {
 
     fn pipeline(&self) -> &str {
         &self.recipe.pipeline
+    }
+
+    /// What needs no order to be ended in; `None`: it was told to stop before that was done.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<Option<T>, Fault> {
+        self.stop.run_until_cancelled(work).await.transpose()
     }
 
     /// The folder of one kind of replays, which is there when this returns.
@@ -164,7 +174,7 @@ impl Kit {
             sinks,
             checkpoint,
             room: OutboxRoom::new(outbox_bytes_max(self.recipe.limits.size_bytes)),
-            sweeps: true,
+            sweeps: self.sweeps,
             ground: self.ground.clone(),
             budget: self.budget.clone(),
             progress: Progress::new(&metrics),
