@@ -137,7 +137,7 @@ fn the_line_is_that_of_the_case_whatever_its_records_are_called() {
         "clicks.test.yaml",
         "cases:\n  - name: right\n    input:\n      - name: of a record\n        user: a\n  - name: careless\n    input: [\"no JSON\"]\n",
     );
-    let ended = home.run("test .");
+    let ended = home.run("test clicks.yaml");
     assert!(ended.stdout.contains("FAILED  clicks: careless\n        clicks.test.yaml:6\n"), "{ended:?}");
 }
 
