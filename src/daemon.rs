@@ -75,6 +75,7 @@ struct House {
     doors: Arc<OnceLock<DoorsView>>,
     /// Whether all pipelines of the start run, or are known not to, and their doors are open.
     ready: Arc<AtomicBool>,
+    replaying: replay::Replaying,
 }
 
 impl House {
@@ -87,6 +88,7 @@ impl House {
             at_work: Arc::default(),
             doors: Arc::default(),
             ready: Arc::default(),
+            replaying: replay::Replaying::default(),
         }
     }
 
@@ -229,7 +231,7 @@ async fn shut_down(fleet: &Arc<Fleet>, mut feeding: JoinSet<Result<receive::stdi
             while feeding.join_next().await.is_some() {}
             fleet.streams.stop().await;
         };
-        tokio::join!(closed, fleet.stop());
+        tokio::join!(closed, fleet.stop(), fleet.house.replaying.stop());
     };
     if tokio::time::timeout(STOP_TIME_MAX, quiet).await.is_err() {
         tracing::warn!("not everything stopped in time; the next start goes on where it was");

@@ -8,7 +8,7 @@ mod progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -23,6 +23,7 @@ use crate::error::Reason;
 use crate::live::{Counts, Delivered, Live};
 use crate::position::Shard;
 
+use progress::Shards;
 pub use progress::{Positions, Progress};
 
 /// Shards of a pipeline that have position metrics at a time.
@@ -58,14 +59,13 @@ struct Families {
     spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
-    lives: Mutex<BTreeMap<String, PipelineCounters>>,
-    /// The labels in use, so that they can be removed with their pipeline.
-    rejected_for: Reasons,
-    cut_for: Reasons,
+    lives: Mutex<BTreeMap<String, PipelineMetrics>>,
+    /// By pipeline, the shards of its last way: their positions go when another way begins, or with the pipeline.
+    shards: Mutex<BTreeMap<String, Shards>>,
 }
 
-/// By pipeline: reasons, with codes where there are some.
-type Reasons = Mutex<BTreeMap<String, BTreeSet<(&'static str, &'static str)>>>;
+/// Counters of one pipeline by reason, and code where there is one: looked up per record, so without a hash or a copy.
+type ByReason = Arc<Mutex<Vec<((&'static str, &'static str), Counter)>>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPipeline {
@@ -90,6 +90,12 @@ struct OfPosition {
     pipeline: String,
     shard: String,
     position: &'static str,
+}
+
+impl OfPosition {
+    fn new(pipeline: &str, shard: &Shard, position: &'static str) -> OfPosition {
+        OfPosition { pipeline: pipeline.to_owned(), shard: shard.to_string(), position }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,8 +176,7 @@ impl Metrics {
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
             sync_seconds,
             lives: Mutex::default(),
-            rejected_for: Mutex::default(),
-            cut_for: Mutex::default(),
+            shards: Mutex::default(),
             registry,
         }))
     }
@@ -185,28 +190,36 @@ impl Metrics {
         }
     }
 
-    /// What one pipeline counts.
+    /// What one pipeline counts, from now on if it is not known yet.
     pub fn pipeline(&self, pipeline: &str) -> PipelineMetrics {
         let of = OfPipeline { pipeline: pipeline.to_owned() };
-        let families = &*self.0;
-        let mut lives = families.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = lives.entry(pipeline.to_owned()).or_insert_with(|| PipelineCounters {
-            live: Live::default(),
-            records_in: families.records_in.get_or_create_owned(&of),
-            bytes_in: families.bytes_in.get_or_create_owned(&of),
-            records_out: families.records_out.get_or_create_owned(&of),
-            bytes_out: families.bytes_out.get_or_create_owned(&of),
-            objects_out: families.objects_out.get_or_create_owned(&of),
-            dropped: families.dropped.get_or_create_owned(&of),
-        });
-        PipelineMetrics {
-            counters: counters.clone(),
+        let families = &self.0;
+        let mut lives = lock(&families.lives);
+        let metrics = lives.entry(pipeline.to_owned()).or_insert_with(|| PipelineMetrics {
+            counters: PipelineCounters {
+                live: Live::default(),
+                records_in: families.records_in.get_or_create_owned(&of),
+                bytes_in: families.bytes_in.get_or_create_owned(&of),
+                records_out: families.records_out.get_or_create_owned(&of),
+                bytes_out: families.bytes_out.get_or_create_owned(&of),
+                objects_out: families.objects_out.get_or_create_owned(&of),
+                dropped: families.dropped.get_or_create_owned(&of),
+            },
             transforms_failing: families.transforms_failing.get_or_create_owned(&of),
             retries: families.retries.get_or_create_owned(&of),
             blocked: families.blocked.get_or_create_owned(&of),
-            pipeline: pipeline.to_owned(),
-            metrics: self.clone(),
-        }
+            oldest_undelivered: families.oldest_undelivered.get_or_create_owned(&of),
+            rejected_for: Arc::default(),
+            cut_for: Arc::default(),
+            pipeline: pipeline.into(),
+            families: Arc::downgrade(families),
+        });
+        metrics.clone()
+    }
+
+    /// What a pipeline counts, if it ever did and is not forgotten.
+    pub fn known(&self, pipeline: &str) -> Option<PipelineMetrics> {
+        lock(&self.0.lives).get(pipeline).cloned()
     }
 
     /// Forgets all that was said of a pipeline that is gone. Nobody may count for it any more.
@@ -227,17 +240,16 @@ impl Metrics {
         families.transforms_failing.remove(&of);
         families.blocked.remove(&of);
         families.oldest_undelivered.remove(&of);
-        let of_it = |of: &Reasons| {
-            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
-            all.remove(pipeline).unwrap_or_default()
-        };
-        for (reason, code) in of_it(&families.rejected_for) {
+        if let Some(shards) = lock(&families.shards).remove(pipeline) {
+            families.leave(pipeline, &shards);
+        }
+        let Some(known) = lock(&families.lives).remove(pipeline) else { return };
+        for ((reason, code), _) in lock(&known.rejected_for).drain(..) {
             families.rejected.remove(&OfRejected { pipeline: pipeline.to_owned(), reason, code });
         }
-        for (reason, _) in of_it(&families.cut_for) {
+        for ((reason, _), _) in lock(&known.cut_for).drain(..) {
             families.cuts.remove(&OfReason { pipeline: pipeline.to_owned(), reason });
         }
-        families.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }
 
     /// Forgets all that was said of a stream that is closed.
@@ -251,7 +263,7 @@ impl Metrics {
 
     /// Looks at what every pipeline has counted so far; to be called once a second.
     pub fn sample(&self) {
-        for counters in self.0.lives.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for counters in lock(&self.0.lives).values() {
             counters.live.sample(counters.counts());
         }
     }
@@ -272,7 +284,7 @@ impl Metrics {
     /// Says how all pipelines stand, and forgets it of those that are gone.
     pub fn set_standing(&self, all: impl Iterator<Item = Stands>) {
         let families = &*self.0;
-        let mut known = families.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&families.standing);
         let mut gone = std::mem::take(&mut *known);
         for Stands { pipeline, runs, revision, refused } in all {
             let of = OfPipeline { pipeline };
@@ -304,6 +316,10 @@ impl Metrics {
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn family<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
@@ -347,8 +363,12 @@ pub struct PipelineMetrics {
     pub transforms_failing: Gauge,
     pub retries: Counter,
     pub blocked: Gauge,
-    pipeline: String,
-    metrics: Metrics,
+    oldest_undelivered: Gauge<f64, AtomicU64>,
+    rejected_for: ByReason,
+    cut_for: ByReason,
+    pipeline: Arc<str>,
+    /// Weak, as these know it.
+    families: Weak<Families>,
 }
 
 impl Deref for PipelineMetrics {
@@ -377,36 +397,35 @@ impl PipelineMetrics {
     /// Counts a record set aside at `at_ms` (Unix milliseconds), and shows some of them.
     pub fn rejected(&self, why: &Reason, payload: &[u8], at_ms: i64) {
         self.live.rejected(why, payload, at_ms);
-        let of = OfRejected { pipeline: self.pipeline.clone(), reason: why.by.as_str(), code: why.code };
-        self.note(&self.metrics.0.rejected_for, why.by.as_str(), why.code, || {
-            self.metrics.0.rejected.get(&of).is_none()
+        let (reason, code) = (why.by.as_str(), why.code);
+        count(&self.rejected_for, (reason, code), || {
+            let of = OfRejected { pipeline: self.pipeline.to_string(), reason, code };
+            self.families.upgrade().map(|families| families.rejected.get_or_create_owned(&of))
         });
-        self.metrics.0.rejected.get_or_create_owned(&of).inc();
-    }
-
-    fn note(&self, of: &Reasons, reason: &'static str, code: &'static str, is_new: impl FnOnce() -> bool) {
-        if is_new() {
-            let mut all = of.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(self.pipeline.clone()).or_default().insert((reason, code));
-        }
     }
 
     /// Counts a chunk that `cause` ended.
     pub fn cut(&self, cause: &'static str) {
-        let of = OfReason { pipeline: self.pipeline.clone(), reason: cause };
-        self.note(&self.metrics.0.cut_for, cause, "", || self.metrics.0.cuts.get(&of).is_none());
-        self.metrics.0.cuts.get_or_create_owned(&of).inc();
+        count(&self.cut_for, (cause, ""), || {
+            let of = OfReason { pipeline: self.pipeline.to_string(), reason: cause };
+            self.families.upgrade().map(|families| families.cuts.get_or_create_owned(&of))
+        });
     }
 
     /// Says how old the oldest record is that is not delivered; `None`: there is none.
     pub fn set_oldest_undelivered(&self, age: Option<Duration>) {
-        let gauge =
-            self.metrics.0.oldest_undelivered.get_or_create_owned(&OfPipeline { pipeline: self.pipeline.clone() });
-        gauge.set(age.unwrap_or_default().as_secs_f64());
+        self.oldest_undelivered.set(age.unwrap_or_default().as_secs_f64());
     }
+}
 
-    fn position(&self, shard: &Shard, position: &'static str) -> OfPosition {
-        OfPosition { pipeline: self.pipeline.clone(), shard: shard.to_string(), position }
+/// Counts one of this kind; the first of it makes the counter.
+fn count(of: &ByReason, kind: (&'static str, &'static str), make: impl FnOnce() -> Option<Counter>) {
+    let mut counters = lock(of);
+    if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == kind) {
+        counter.inc();
+    } else if let Some(counter) = make() {
+        counter.inc();
+        counters.push((kind, counter));
     }
 }
 

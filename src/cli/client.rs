@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
+use super::paint::plain;
 use crate::config::ADMIN_DEFAULT;
 use crate::status::guard;
 
@@ -232,7 +233,7 @@ impl Answer {
         let words = String::from_utf8_lossy(&self.body);
         match words.trim_end() {
             "" => Unanswered(format!("the daemon at {} answers {}", self.address, self.status)),
-            words => Unanswered(words.to_owned()),
+            words => Unanswered(plain(words).into_owned()),
         }
     }
 }

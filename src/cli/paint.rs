@@ -85,19 +85,38 @@ fn columns(term: &Term) -> Option<usize> {
 
 /// A text from elsewhere without what a terminal would obey: control characters are escaped. Lines stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let obeyed =
-        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(obeyed) {
+    if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match obeyed(c) {
+        match is_obeyed(c) {
             true => plain.extend(c.escape_default()),
             false => plain.push(c),
         }
     }
     Cow::Owned(plain)
+}
+
+/// JSON without what a terminal would obey, and with the same meaning: inside of its texts, where all of it stands, such
+/// characters may be written as `\uXXXX` (RFC 8259, section 7).
+pub fn plain_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let mut plain = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match is_obeyed(c) && !matches!(c, '\t' | '\r') {
+            true => plain += &format!("\\u{:04x}", u32::from(c)),
+            false => plain.push(c),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// Whether a terminal may do something else with it than to show it.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text on one line of at most so many characters.
@@ -180,6 +199,7 @@ mod tests {
     #[test]
     fn nothing_from_elsewhere_is_obeyed_by_a_terminal() {
         assert_eq!(plain("a\x1b[2Jb\u{9b}c\r\u{202e}d\né"), "a\\u{1b}[2Jb\\u{9b}c\\r\\u{202e}d\né");
+        assert_eq!(plain_json("{\"a\": \"\u{9b}2J\u{202e}é\"}\n"), "{\"a\": \"\\u009b2J\\u202eé\"}\n");
         assert_eq!(short("one\ntwo three", 8), "one two…");
         assert_eq!(short("one", 3), "one");
     }

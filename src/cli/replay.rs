@@ -277,7 +277,7 @@ fn words(summary: &Summary, dry_run: bool) -> String {
     };
     tell(summary.unreadable, "lines that cannot be read: set aside in error objects, with the place of each");
     tell(summary.left_alone, "lines left alone: set aside for another reason, or unreadable before");
-    tell(summary.gone, "reads of error objects that are not there any more");
+    tell(summary.gone, "error objects that are not there any more, or not as they were");
     if summary.stopped {
         text.push_str("\nstopped before the end: the same command goes on");
     }

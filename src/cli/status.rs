@@ -9,15 +9,19 @@ use clap::Args;
 use console::Term;
 use hyper::StatusCode;
 use serde_json::Value;
+use url::form_urlencoded;
 
-use super::client::{Client, Daemon, Unanswered};
-use super::paint::{Paint, columns_of_stdout};
+use super::client::{Answer, Client, Daemon, Unanswered};
+use super::paint::{Paint, columns_of_stdout, plain_json};
 use super::{Exit, complain, say};
 use crate::status::tap::no_such;
 use crate::status::view::{PipelineView, State, View};
 
 /// Between two looks of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Pipelines that are asked for by name: a request has room for so many.
+const CLOSELY_MAX: usize = 30;
 
 /// Arguments of `hydrant status`.
 #[derive(Debug, Args)]
@@ -79,8 +83,13 @@ fn refused((exit, why): (Exit, String)) -> Exit {
 /// What is to be printed, and how it stands.
 fn look(client: &Client, arguments: &Arguments) -> Result<(String, Exit), (Exit, String)> {
     let failed = |why: Unanswered| (Exit::Failed, why.to_string());
-    let answer = client.get("/api/status").map_err(failed)?;
-    let mut view: View = answer.of(&[StatusCode::OK]).map_err(failed)?;
+    let (mut answer, mut view) = ask(client, &arguments.pipelines, arguments.json).map_err(failed)?;
+    if let [only] = &view.pipelines[..]
+        && arguments.pipelines.is_empty()
+        && !arguments.json
+    {
+        (answer, view) = ask(client, std::slice::from_ref(&only.name), false).map_err(failed)?;
+    }
     for name in &arguments.pipelines {
         if !view.pipelines.iter().any(|pipeline| pipeline.name == *name) {
             let names = view.pipelines.iter().map(|pipeline| pipeline.name.as_str());
@@ -97,10 +106,28 @@ fn look(client: &Client, arguments: &Arguments) -> Result<(String, Exit), (Exit,
         if let Some(pipelines) = told["pipelines"].as_array_mut() {
             pipelines.retain(|pipeline| pipeline["name"].as_str().is_some_and(wanted));
         }
-        return Ok((format!("{told:#}"), exit));
+        return Ok((plain_json(&format!("{told:#}")).into_owned(), exit));
     }
     let closely = !arguments.pipelines.is_empty();
     Ok((draw::view(&view, closely, Paint::of_stdout(), columns_of_stdout()), exit))
+}
+
+/// What the daemon tells: of these pipelines closely, or of all, of which there may be hundreds.
+fn ask(client: &Client, closely: &[String], all: bool) -> Result<(Answer, View), Unanswered> {
+    let path = match all || closely.len() > CLOSELY_MAX {
+        true => "/api/status".to_owned(),
+        false => {
+            let names = std::iter::once("").chain(closely.iter().map(String::as_str));
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            for name in names {
+                query.append_pair("only", name);
+            }
+            format!("/api/status?{}", query.finish())
+        }
+    };
+    let answer = client.get(&path)?;
+    let view = answer.of(&[StatusCode::OK])?;
+    Ok((answer, view))
 }
 
 /// Whether nothing is wrong with it.

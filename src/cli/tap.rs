@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use url::form_urlencoded;
 
 use super::client::{Client, Daemon, Unanswered};
-use super::paint::{Ink, Paint, bytes, clock, count, of, plain};
+use super::paint::{Ink, Paint, bytes, clock, count, of, plain, plain_json};
 use super::{Exit, complain};
 use crate::live::tap::{RATE_DEFAULT, RATE_MAX};
 use crate::nearest::nearest;
@@ -162,7 +162,7 @@ impl Printer {
         }
         let mut out = io::stdout().lock();
         let written = match self.json {
-            true => out.write_all(line).and_then(|()| out.write_all(b"\n")),
+            true => writeln!(out, "{}", plain_json(&String::from_utf8_lossy(line))),
             false => writeln!(out, "{}", self.shown(&read)),
         };
         match written.and_then(|()| out.flush()) {

@@ -214,6 +214,7 @@ impl Supervisor {
     async fn leave_stream(&mut self, of: &Wanted, drained: Option<&Position>) -> bool {
         let Some(stream) = of.stream() else { return true };
         let name = self.pipeline.name.clone();
+        self.fleet.house.replaying.leave_stream(&name).await;
         if drained.is_none() {
             tracing::warn!(pipeline = name, stream, "left before all was delivered: its undelivered records are kept");
         }

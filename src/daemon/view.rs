@@ -21,14 +21,13 @@ use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, Stat
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
-use super::replay::{Kit, Replaying, opener};
+use super::replay::{Kit, opener};
 
 /// What runs.
 pub struct Standing {
     fleet: Arc<Fleet>,
     requests: mpsc::Sender<Request>,
     started_ms: i64,
-    replaying: Replaying,
 }
 
 impl Standing {
@@ -36,15 +35,19 @@ impl Standing {
     pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
         tokio::spawn(sample(fleet.house.metrics.clone()));
         let started_ms = fleet.house.ground.clock.now_ms();
-        Standing { fleet: fleet.clone(), requests, started_ms, replaying: Replaying::default() }
+        Standing { fleet: fleet.clone(), requests, started_ms }
     }
 
     /// What a replay of a pipeline needs.
     fn kit(&self, pipeline: &str) -> Result<Kit, Fault> {
         let super::House { ground, budget, metrics, .. } = self.fleet.house.clone();
-        let running =
-            self.fleet.pipeline(pipeline).map(|of| of.told()).and_then(|told| Some((told.way?, told.wanted?)));
-        let Some((way, wanted)) = running else {
+        let told = self.fleet.pipeline(pipeline).map(|of| of.told());
+        let known = told.is_some();
+        let Some((way, wanted)) = told.and_then(|told| Some((told.way?, told.wanted?))) else {
+            if known {
+                let hint = "hint: stop the daemon, and replay with --state";
+                return Err(Fault::new(Blame::Config, format!("pipeline {pipeline} does not run now\n{hint}")));
+            }
             let names: Vec<String> = self.fleet.pipelines().iter().map(|of| of.name.clone()).collect();
             let message = format!("no pipeline {pipeline} runs here: there are {}", names.join(", "));
             return Err(Fault::new(Blame::Config, message));
@@ -58,6 +61,7 @@ impl Standing {
             stream,
             lent,
             stream_is_read: true,
+            sweeps: true,
             stop: CancellationToken::new(),
             ground,
             budget,
@@ -89,10 +93,13 @@ impl Admin for Standing {
         }
         self.look_at_tails();
         let now_ms = self.fleet.house.ground.clock.now_ms();
-        for way in self.fleet.pipelines().iter().filter_map(|of| of.told().way) {
-            let oldest_ms = oldest_undelivered_ms(&way, self.started_ms);
+        for of in self.fleet.pipelines() {
+            // One that is done has no way any more, and nothing undelivered.
+            let oldest_ms = of.told().way.and_then(|way| oldest_undelivered_ms(&way, self.started_ms));
             let age = oldest_ms.map(|oldest_ms| u64::try_from(now_ms - oldest_ms).unwrap_or(0));
-            way.metrics.set_oldest_undelivered(age.map(Duration::from_millis));
+            if let Some(known) = metrics.known(&of.name) {
+                known.set_oldest_undelivered(age.map(Duration::from_millis));
+            }
         }
         metrics.set_standing(self.fleet.pipelines().iter().map(|of| stands(&of.name, &of.told())));
         metrics.set_started(self.started_ms);
@@ -129,12 +136,12 @@ impl Admin for Standing {
 
     fn live(&self, pipeline: &str) -> Option<Live> {
         let known = self.fleet.pipeline(pipeline)?;
-        Some(self.fleet.house.metrics.pipeline(&known.name).live.clone())
+        Some(self.fleet.house.metrics.known(&known.name)?.live.clone())
     }
 
     fn replay(&self, ask: Ask) -> Hearing {
         let kit = self.kit(&ask.pipeline);
-        self.replaying.begin(ask, kit)
+        self.fleet.house.replaying.begin(ask, kit)
     }
 
     async fn reload(&self) -> Reloaded {
@@ -180,8 +187,10 @@ fn oldest_undelivered_ms(way: &Way, started_ms: i64) -> Option<i64> {
 
 fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineView {
     let Told { file, state, why, revision, wanted, way, pending, .. } = of.told();
-    let metrics = &house.metrics.pipeline(&of.name);
-    let Seen { delivered, rejected, open, sink, reading, history, rates } = metrics.live.seen();
+    // One that was never right has counted nothing, and one that has gone meanwhile counts no more.
+    let metrics = house.metrics.known(&of.name);
+    let seen = metrics.as_ref().map(|metrics| metrics.live.seen());
+    let Seen { delivered, rejected, open, sink, reading, history, rates } = seen.unwrap_or_default();
     let way = way.as_deref();
     let drawn = wanted.as_ref().map(|wanted| WayView {
         source: wanted.spec.drawn.source.clone(),
@@ -202,7 +211,7 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
         why,
         revision,
         pending,
-        counts: metrics.counts(),
+        counts: metrics.as_ref().map(|metrics| metrics.counts()).unwrap_or_default(),
         rates,
         shards_known: way.map_or(0, |way| way.progress.shards_known() as u64),
         shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
@@ -216,7 +225,7 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
         rejected: rejected.into(),
         sink_trouble: sink,
         reading_trouble: reading,
-        transforms_failing: metrics.transforms_failing.get() != 0,
+        transforms_failing: metrics.is_some_and(|metrics| metrics.transforms_failing.get() != 0),
         history,
     }
 }

@@ -264,6 +264,11 @@ impl Tapped {
         Some(sample)
     }
 
+    /// Whether it looks at the records of these taps: a pipeline that went and came back has others.
+    pub fn is_of(&self, taps: &Taps) -> bool {
+        Arc::ptr_eq(&self.taps.0, &taps.0)
+    }
+
     /// What has gone by so far.
     pub fn passed(&self) -> Passed {
         let Counted { passed, left_out, .. } = &*self.counted;

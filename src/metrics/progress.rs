@@ -2,11 +2,11 @@
 //! not delivered is.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::position::{Position, Shard};
 
-use super::{PipelineMetrics, SHARDS_SHOWN_MAX};
+use super::{Families, OfPosition, PipelineMetrics, SHARDS_SHOWN_MAX, lock};
 
 /// The five positions of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +38,14 @@ impl Positions {
 /// The five positions of every shard of a pipeline: for the metrics, and to assert their order.
 #[derive(Clone)]
 pub struct Progress {
-    shards: Arc<Mutex<BTreeMap<Shard, Known>>>,
+    shards: Shards,
     metrics: PipelineMetrics,
 }
 
-struct Known {
+/// The shards of one way.
+pub(super) type Shards = Arc<Mutex<BTreeMap<Shard, Known>>>;
+
+pub(super) struct Known {
     positions: Positions,
     /// Promises that are not delivered: where they end, and when their oldest record arrived (unknown of those that a dead
     /// process made). At most as many as fit the outbox.
@@ -54,9 +57,16 @@ struct Known {
 }
 
 impl Progress {
-    /// Nothing is known yet.
+    /// Nothing is known yet, and what the way before this one knew counts no more.
     pub fn new(metrics: &PipelineMetrics) -> Progress {
-        Progress { shards: Arc::default(), metrics: metrics.clone() }
+        let shards = Shards::default();
+        if let Some(families) = metrics.families.upgrade() {
+            let before = lock(&families.shards).insert(metrics.pipeline.to_string(), shards.clone());
+            if let Some(before) = before {
+                families.leave(&metrics.pipeline, &before);
+            }
+        }
+        Progress { shards, metrics: metrics.clone() }
     }
 
     /// A shard is read on from `at`; all before is promised, up to `delivered` delivered. The first time counts.
@@ -93,10 +103,13 @@ impl Progress {
             let ((low, behind), (high, before)) = (pair[0], pair[1]);
             assert!(behind <= before, "{shard}: {low} {behind} is beyond {high} {before}");
         }
-        if known.shown {
-            for (name, position) in positions.named() {
-                let gauge = self.metrics.metrics.0.positions.get_or_create_owned(&self.metrics.position(shard, name));
-                gauge.set(position.as_str().parse().unwrap_or(f64::INFINITY));
+        if known.shown
+            && let Some(families) = self.metrics.families.upgrade()
+        {
+            for (position, at) in positions.named() {
+                let of = OfPosition::new(&self.metrics.pipeline, shard, position);
+                let gauge = families.positions.get_or_create_owned(&of);
+                gauge.set(at.as_str().parse().unwrap_or(f64::INFINITY));
             }
         }
         self.forget_if_done(shards, shard);
@@ -115,20 +128,16 @@ impl Progress {
         let done = |known: &Known| known.ended && known.positions.released == known.positions.read;
         if shards.get(shard).is_some_and(done)
             && let Some(known) = shards.remove(shard)
+            && let Some(families) = self.metrics.families.upgrade()
         {
-            for (name, _) in known.positions.named() {
-                self.metrics.metrics.0.positions.remove(&self.metrics.position(shard, name));
-            }
+            families.forget_positions(&self.metrics.pipeline, shard, &known);
         }
     }
 
     /// Nothing is read any more: shows no positions until somebody begins again.
     pub fn leave(&self) {
-        let mut shards = self.shards();
-        for (shard, known) in std::mem::take(&mut *shards) {
-            for (name, _) in known.positions.named() {
-                self.metrics.metrics.0.positions.remove(&self.metrics.position(&shard, name));
-            }
+        if let Some(families) = self.metrics.families.upgrade() {
+            families.leave(&self.metrics.pipeline, &self.shards);
         }
     }
 
@@ -172,7 +181,23 @@ impl Progress {
     }
 
     fn shards(&self) -> MutexGuard<'_, BTreeMap<Shard, Known>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards)
+    }
+}
+
+impl Families {
+    /// Forgets shards and their positions; under their lock, so that nobody shows them meanwhile.
+    pub(super) fn leave(&self, pipeline: &str, shards: &Shards) {
+        let mut shards = lock(shards);
+        for (shard, known) in std::mem::take(&mut *shards) {
+            self.forget_positions(pipeline, &shard, &known);
+        }
+    }
+
+    fn forget_positions(&self, pipeline: &str, shard: &Shard, known: &Known) {
+        for (position, _) in known.positions.named() {
+            self.positions.remove(&OfPosition::new(pipeline, shard, position));
+        }
     }
 }
 
@@ -218,6 +243,31 @@ mod tests {
         progress.begin(&shard(100), &0.into(), &0.into());
         progress.update(&shard(100), all(9));
         assert_eq!(gauges(&metrics, "s100").len(), 5);
+    }
+
+    #[test]
+    fn the_next_way_leaves_the_positions_of_the_one_before_and_a_pipeline_takes_all_of_its_own_along() {
+        let metrics = Metrics::new();
+        let of = metrics.pipeline("p");
+        let before = Progress::new(&of);
+        before.begin(&shard(1), &0.into(), &0.into());
+        let progress = Progress::new(&of);
+        progress.begin(&shard(2), &0.into(), &0.into());
+        before.reaches(&shard(1), &9.into());
+        assert_eq!((gauges(&metrics, "s1").len(), gauges(&metrics, "s2").len()), (0, 5));
+        let reason = crate::error::Reason { by: crate::error::RejectedBy::Format, code: "C", message: "m".into() };
+        for _ in 0..3 {
+            of.rejected(&reason, b"bad", 1);
+            metrics.pipeline("p").cut("interval");
+        }
+        let rejected =
+            "hydrant_records_rejected_total{pipeline=\"p\",reason=\"format-conversion-failed\",code=\"C\"} 3\n";
+        assert!(metrics.render().contains(rejected), "{}", metrics.render());
+        metrics.forget_pipeline("p");
+        progress.reaches(&shard(2), &9.into());
+        of.set_oldest_undelivered(Some(std::time::Duration::from_secs(9)));
+        assert!(metrics.known("p").is_none());
+        assert!(!metrics.render().contains("\"p\""), "{}", metrics.render());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | this machine, by a loopback name | yes | with the header [`HEADER`] |
 //! | this machine, by another name | refused where the address is loopback; else as from afar | no |
+//! | this machine, for somebody else (a proxy that says so) | as from afar | no |
 //! | afar | yes, without samples of records | no, unless `admin_anonymous` is spelled out |
 //!
 //! A page of another site in somebody's browser can send requests here, but neither the header nor see an answer, as we allow
@@ -19,6 +20,9 @@ pub const HEADER: &str = "x-hydrant";
 
 /// Where records are shown.
 pub const TAP: &str = "/api/tap";
+
+/// What a proxy on this machine says when it asks for somebody else, who is afar then.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 
 /// All header names and values of a request together, in bytes, with its path.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -70,7 +74,8 @@ impl Guard {
                 "ask for localhost or 127.0.0.1; a proxy has to set the header Host so",
             ));
         }
-        let is_near = is_loopback(peer) && by_loopback;
+        let is_near =
+            is_loopback(peer) && by_loopback && !FORWARDED.iter().any(|name| head.headers.contains_key(*name));
         let sight = if is_near || self.anonymous { Sight::All } else { Sight::NoRecords };
         let only_looks = matches!(head.method, Method::GET | Method::HEAD) && head.uri.path() != TAP;
         if only_looks {
@@ -182,6 +187,16 @@ mod tests {
         let judged = |host| judged(EVERYWHERE, false, "::ffff:127.0.0.1", "POST /api/reload", &meant(host));
         assert_eq!(judged("localhost:4574"), Ok(Sight::All));
         assert_eq!(judged("evil.example:4574"), Err(403), "a name that leads here");
+    }
+
+    #[test]
+    fn whom_a_proxy_asks_for_is_afar() {
+        for name in FORWARDED {
+            let headers = [("host", "localhost"), ("x-hydrant", "1"), (name, "10.0.0.7")];
+            assert_eq!(judged(NEAR, false, "127.0.0.1", "GET /api/status", &headers), Ok(Sight::NoRecords), "{name}");
+            assert_eq!(judged(NEAR, false, "127.0.0.1", "POST /api/reload", &headers), Err(403), "{name}");
+            assert_eq!(judged(NEAR, true, "127.0.0.1", "POST /api/reload", &headers), Ok(Sight::All), "{name}");
+        }
     }
 
     #[test]

@@ -91,11 +91,7 @@ async fn status(State(admin): House, RawQuery(query): RawQuery, sight: Option<Ex
         view.thin(|name| only.contains(name));
     }
     if sight.is_none_or(|Extension(sight)| sight != Sight::All) {
-        let rejected = view.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.rejected);
-        rejected.for_each(|rejected| {
-            rejected.sample.clear();
-            rejected.message.clear();
-        });
+        view.withhold();
     }
     json(StatusCode::OK, &view)
 }

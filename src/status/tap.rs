@@ -55,10 +55,14 @@ fn open(admin: &dyn Admin, query: &str) -> Result<(Wish, Tapped), (StatusCode, S
     let wish = wish(query).map_err(|words| (StatusCode::BAD_REQUEST, words))?;
     let not_found = |words| (StatusCode::NOT_FOUND, words);
     let view = admin.view();
-    let running = view.pipelines.iter().find(|pipeline| pipeline.name == wish.pipeline);
-    let (Some(running), Some(live)) = (running, admin.live(&wish.pipeline)) else {
+    let Some(running) = view.pipelines.iter().find(|pipeline| pipeline.name == wish.pipeline) else {
         let names = view.pipelines.iter().map(|pipeline| pipeline.name.as_str());
         return Err(not_found(no_such("pipeline", &wish.pipeline, names)));
+    };
+    let Some(live) = admin.live(&wish.pipeline) else {
+        let name = &wish.pipeline;
+        let words = format!("pipeline {name} has never run\nhint: `hydrant status {name}` says what is wrong with it");
+        return Err((StatusCode::CONFLICT, words));
     };
     let stage = stage(&wish.stage, &running.way.transforms).map_err(not_found)?;
     let tapped = live.taps().open(stage, wish.rate).ok_or_else(|| {
@@ -169,9 +173,11 @@ impl Telling {
                 }
                 _ = self.ticks.tick() => {
                     let now = (tapped.passed(), Instant::now());
-                    if self.admin.live(&self.wish.pipeline).is_none() {
+                    let live = self.admin.live(&self.wish.pipeline);
+                    if !live.is_some_and(|live| tapped.is_of(live.taps())) {
                         self.tapped = None;
-                        break format!("{{\"ended\":\"there is no pipeline {} any more\"}}\n", self.wish.pipeline);
+                        let ended = format!("pipeline {} has gone", self.wish.pipeline);
+                        break json!({ "ended": ended }).to_string() + "\n";
                     }
                     let is_news = |(told, at): (Passed, Instant)| told != now.0 || now.1 - at >= TELL_IDLE_EVERY;
                     if self.told.is_none_or(is_news) {
@@ -263,7 +269,7 @@ mod tests {
         assert_eq!(whole(b"{\"n\":1.50, \"n\": 2}"), format!("{head},\"payload\":{{\"n\":1.50, \"n\": 2}}}}\n"));
         assert_eq!(whole(b"{\n \"a\":\r\n1}"), format!("{head},\"payload\":{{  \"a\":  1}}}}\n"), "one line");
         assert_eq!(whole(b"GET /\n"), format!("{head},\"text\":\"GET /\\n\"}}\n"));
-        assert_eq!(whole(b"\xff"), format!("{head},\"base64\":\"/w==\"}}\n"));
+        assert_eq!(whole(b"\xff"), "{\"arrival_ms\":5,\"base64\":\"/w==\",\"stage\":\"source\"}\n");
         assert_eq!(
             shown("{\"a\":\"é".as_bytes().split_last().unwrap().1, 100),
             "{\"arrival_ms\":5,\"stage\":\"source\",\"text\":\"{\\\"a\\\":\\\"\",\"whole_bytes\":100}\n",

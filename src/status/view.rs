@@ -109,6 +109,30 @@ impl View {
             pipeline.history.clear();
         }
     }
+
+    /// Leaves out what records hold, for those who may not see that.
+    pub fn withhold(&mut self) {
+        self.pipelines.iter_mut().for_each(PipelineView::withhold);
+    }
+}
+
+impl PipelineView {
+    /// Names of objects hold what records hold, where a prefix says so: the sink's URL is told instead.
+    fn withhold(&mut self) {
+        let sink = &self.way.sink;
+        for rejected in &mut self.rejected {
+            rejected.sample.clear();
+            rejected.message.clear();
+        }
+        for delivered in &mut self.delivered {
+            delivered.object.clone_from(sink);
+        }
+        if let Some(Trouble { message, .. }) = &mut self.sink_trouble
+            && let Some((_, what)) = message.split_once(": ")
+        {
+            *message = format!("{sink}: {what}");
+        }
+    }
 }
 
 /// The way of its records in words, without what came from variables.
@@ -253,6 +277,20 @@ mod tests {
             transforms_failing: false,
             history: vec![Counts::default(); crate::live::HISTORY_MAX],
         }
+    }
+
+    #[test]
+    fn nothing_of_what_records_hold_is_told_to_all() {
+        let mut one = full();
+        let secret = |text: &str| format!("ada-{text}");
+        one.delivered.iter_mut().for_each(|object| object.object = secret("object"));
+        one.rejected.iter_mut().for_each(|rejected| (rejected.sample, rejected.message) = (secret("s"), secret("m")));
+        let message = "s3://lake/name=ada-1/x.parquet: access denied: 403: no".to_owned();
+        let trouble = Trouble { message, hint: None, since_ms: 1, attempts: 1, waiting: 1, next_at_ms: None };
+        one.sink_trouble = Some(trouble);
+        one.withhold();
+        assert!(!serde_json::to_string(&one).unwrap().contains("ada"), "{one:?}");
+        assert_eq!(one.sink_trouble.unwrap().message, format!("{}: access denied: 403: no", one.way.sink));
     }
 
     #[test]

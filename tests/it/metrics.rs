@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::daemon::{Home, pipeline};
+use crate::support::daemon::{Home, http, pipeline, until};
 
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../../packaging/grafana/hydrant.json");
@@ -34,7 +34,7 @@ fn shown(page: &str) -> Families {
         } else if !line.starts_with('#') {
             let series = line.split(['{', ' ']).next().unwrap();
             let of_histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| series.strip_suffix(end));
-            let family = families.get_mut(series).or(None);
+            let family = families.get_mut(series);
             let (_, labels) = match family {
                 Some(family) => family,
                 None => families.get_mut(of_histogram.unwrap()).unwrap(),
@@ -58,6 +58,30 @@ fn the_binary_shows_what_the_document_names_and_nothing_else() {
     daemon.delivers("clicks", 2);
     let shown = shown(&daemon.metrics());
     assert_eq!(shown, documented());
+    daemon.stop();
+}
+
+#[test]
+fn a_pipeline_that_is_gone_has_no_metrics_however_often_one_looks() {
+    let home = Home::new();
+    let rows = "parquet: { schema: { id: int64 } }";
+    for name in ["gone", "stays"] {
+        let source = format!("firehose: {{ stream: {name} }}");
+        home.write(&format!("pipelines/{name}.yaml"), pipeline(&source, rows, "200ms", &format!("url: ./{name}")));
+    }
+    let daemon = home.start("pipelines");
+    for name in ["gone", "stays"] {
+        daemon.put_batch(name, &["{\"id\":1}", "no JSON"]);
+        daemon.delivers(name, 2);
+    }
+    assert!(daemon.metrics().matches("\"gone\"").count() > 15);
+    std::fs::remove_file(home.path("pipelines/gone.yaml")).unwrap();
+    until("it is gone", || {
+        let (status, view) = http(daemon.admin(), "GET /api/status", "", b"");
+        assert_eq!(status, 200);
+        (!view.contains("\"name\":\"gone\",\"file\"") && !daemon.metrics().contains("\"gone\"")).then_some(())
+    });
+    assert!(daemon.metrics().matches("\"stays\"").count() > 15);
     daemon.stop();
 }
 

@@ -104,6 +104,7 @@ fn kit(world: &World, life: u64) -> Kit {
         stream: None,
         lent: None,
         stream_is_read: false,
+        sweeps: true,
         stop: CancellationToken::new(),
         ground,
     }

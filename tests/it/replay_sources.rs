@@ -52,7 +52,7 @@ impl Case for ErrorObjects {
     async fn open(&self) -> Box<dyn Source> {
         let options = Options::at(self.dir.path().to_str().unwrap());
         let sink = ObjectSink::open_to_read(&options, Random::real()).unwrap();
-        Box::new(ErrorSource::new(sink, self.plan.clone(), Arc::new(Sight::default())).unwrap())
+        Box::new(ErrorSource::new(sink, Arc::new(self.plan.clone()), Arc::new(Sight::default())).unwrap())
     }
 
     async fn expected(&self) -> Vec<Vec<Vec<u8>>> {

@@ -145,6 +145,80 @@ fn reload_asks_and_with_wait_tells_what_became_of_it() {
     daemon.stop();
 }
 
+#[test]
+fn a_reload_that_is_refused_ends_with_78_and_says_where() {
+    let home = Home::new();
+    let right = pipeline("http: { stream: clicks }", LINES, SOON, "url: ./out");
+    home.write("pipelines/click.yaml", &right);
+    let daemon = home.start("pipelines");
+    home.write("pipelines/click.yaml", right.replace("lines:", "linez:"));
+    home.write("pipelines/new.yaml", "source: { http: { stream: news } }\n");
+    let (code, said, wrong) = ask(&home, &daemon, "reload --wait");
+    assert_eq!((code, said.as_str()), (78, "click  refused: see below\nnew    refused: see below\n"), "{wrong}");
+    assert!(wrong.contains("pipelines/click.yaml:2:") && wrong.contains("did you mean `lines`?"), "{wrong}");
+    assert!(wrong.contains("pipelines/new.yaml"), "{wrong}");
+
+    let (code, page, _) = ask(&home, &daemon, "status click");
+    assert_eq!(code, 1);
+    for words in ["\nclick  refused  revision 1 ", " is refused since ", "; revision 1 goes on:\n", "/click.yaml:2:"] {
+        assert!(page.contains(words), "{words}\n{page}");
+    }
+    let (code, page, _) = ask(&home, &daemon, "status new");
+    assert_eq!(code, 1);
+    assert!(
+        page.contains("\nnew  waiting  no revision yet\n") && page.contains("its file is refused since "),
+        "{page}"
+    );
+    assert!(!page.contains("->"), "there is no way to draw:\n{page}");
+    let (code, _, wrong) = ask(&home, &daemon, "tap new");
+    let words = "pipeline new has never run\nhint: `hydrant status new` says what is wrong with it\n";
+    assert_eq!((code, wrong.as_str()), (1, words));
+
+    home.write("pipelines/click.yaml", &right);
+    std::fs::remove_file(home.path("pipelines/new.yaml")).unwrap();
+    let (code, said, wrong) = ask(&home, &daemon, "reload --wait");
+    assert_eq!((code, wrong.as_str()), (0, ""), "{said}");
+    assert!(said.contains("click  unchanged\n"), "{said}");
+    daemon.stop();
+}
+
+#[test]
+fn a_tap_sees_the_next_revision_and_ends_with_its_pipeline() {
+    let home = Home::new();
+    let before = pipeline("http: { stream: clicks }", LINES, LONG, "url: ./out");
+    home.write("pipelines/click.yaml", &before);
+    home.write("pipelines/other.yaml", pipeline("http: { stream: others }", LINES, LONG, "url: ./other"));
+    let daemon = home.start("pipelines");
+    let mut tap = Running::tap(&home, &daemon, "click.source");
+    daemon.put_lines("clicks", &["a"]);
+    assert!(tap.line().ends_with("  a"));
+    home.write("pipelines/click.yaml", before.replace(LONG, "2h"));
+    let (code, _, wrong) = ask(&home, &daemon, "reload --wait");
+    assert_eq!(code, 0, "{wrong}");
+    daemon.put_lines("clicks", &["b"]);
+    assert!(tap.line().ends_with("  b"));
+    std::fs::remove_file(home.path("pipelines/click.yaml")).unwrap();
+    assert_eq!(ask(&home, &daemon, "reload --wait").0, 0);
+    assert_eq!((tap.aside().as_str(), tap.code()), ("pipeline click has gone", Some(0)));
+    daemon.stop();
+}
+
+#[test]
+fn long_names_leave_a_table_in_its_columns() {
+    let home = Home::new();
+    for end in ["a", "b"] {
+        let name = "long-".repeat(11) + end;
+        let source = format!("http: {{ stream: {name} }}");
+        home.write(&format!("pipelines/{name}.yaml"), pipeline(&source, LINES, LONG, "url: ./out"));
+    }
+    let daemon = home.start("pipelines");
+    let (code, page, _) = ask(&home, &daemon, "status");
+    assert_eq!(code, 0, "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    assert_eq!(page.lines().filter(|line| line.starts_with("long-")).count(), 4, "{page}");
+    daemon.stop();
+}
+
 /// A command that goes on until it is told to end.
 struct Running {
     child: Child,
@@ -466,7 +540,8 @@ fn each_command_has_an_example_that_its_own_parser_takes() {
             Some((_, examples)) => {
                 let lines = examples.lines().take_while(|line| line.starts_with("  ")).map(str::trim);
                 for line in lines.flat_map(|line| line.split("&&")) {
-                    if let Err(error) = Cli::try_parse_from(words(line)) {
+                    let (command, _input) = line.split_once(" < ").unwrap_or((line, ""));
+                    if let Err(error) = Cli::try_parse_from(words(command)) {
                         wrong.push(format!("{name}: `{}`: {error}", line.trim()));
                     }
                 }

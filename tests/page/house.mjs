@@ -21,11 +21,15 @@ export async function freePort() {
   return port;
 }
 
-/** A store that answers every request with 403, until it is told otherwise. */
+/** A store that answers every request with 403; in the bucket `taken` something else stands wherever one writes. */
 async function refusingStore() {
   const store = http.createServer((request, answer) => {
     request.resume();
-    answer.writeHead(403, { 'content-type': 'application/xml' }).end(REFUSAL);
+    if (request.url.startsWith('/taken/')) {
+      const isWrite = request.method === 'PUT';
+      answer.writeHead(isWrite ? 412 : 200, { 'content-length': isWrite ? 0 : 6, etag: '"other"', 'last-modified': 'Thu, 01 Jan 2026 00:00:00 GMT' });
+      answer.end(isWrite || request.method === 'HEAD' ? '' : 'other\n');
+    } else answer.writeHead(403, { 'content-type': 'application/xml' }).end(REFUSAL);
   }).listen(0, '127.0.0.1');
   await once(store, 'listening');
   return store;
@@ -44,7 +48,7 @@ export class House {
     house.write('pipelines/payments.yaml', `source: { firehose: { stream: payments } }
 format: { lines: { compression: gzip } }
 buffer: { size: 8 MiB, interval: 300ms }
-sink: { object_store: { url: "s3://lake/payments/", options: { endpoint: "http://127.0.0.1:${house.store.address().port}", allow_http: true, region: us-east-1, access_key_id: ours, secret_access_key: "env:LAKE_SECRET" } } }
+sink: ${house.bucket('s3://lake/payments/')}
 `);
     house.write('pipelines/orders.yaml', house.orders = `source: { http: { stream: orders } }
 transforms:
@@ -63,8 +67,35 @@ sink: { object_store: { url: ./lake/logs } }
 format: { lines: {} }
 sink: { object_store: { url: ./lake/signups } }
 `);
+    house.write('pipelines/billing.yaml', house.billing = house.plain('billing', '{ object_store: { url: ./lake/billing } }'));
+    house.write('pipelines/taken.yaml', house.plain('taken', house.bucket('s3://taken/')));
+    house.write('pipelines/leaving.yaml', house.plain('leaving', house.bucket('s3://lake/leaving/')));
+    house.write('pipelines/left.yaml', house.plain('left', '{ object_store: { url: ./lake/left } }'));
     await house.start();
     return house;
+  }
+
+  /** Whatever may befall a pipeline: it is refused, stops, drains in vain, is gone, or never was right. */
+  async befall() {
+    for (const stream of ['taken', 'leaving', 'left', 'billing']) await this.send(stream, '{"n":1}');
+    const of = async name => (await this.status()).pipelines.find(pipeline => pipeline.name === name);
+    await until('all is delivered that can be', async () => (await of('left'))?.delivered.length && (await of('leaving'))?.sink_trouble);
+    this.write('pipelines/billing.yaml', this.billing.replace('lines:', 'linez:'));
+    this.write('pipelines/newcomer.yaml', 'source: { http: { stream: newcomers } }\nformat: { lines: {} }\nsink: { objectstore: { url: ./lake/new } }\n');
+    for (const name of ['leaving', 'left']) this.remove(`pipelines/${name}.yaml`);
+    await until('all of it has befallen', async () => await of('newcomer') && (await of('billing')).pending && (await of('leaving'))?.state === 'draining' && (await of('taken')).state === 'stopped' && !await of('left'));
+  }
+
+  /** Files with which a daemon starts. */
+  mend() {
+    this.write('pipelines/billing.yaml', this.billing);
+    for (const name of ['newcomer', 'taken']) this.remove(`pipelines/${name}.yaml`);
+  }
+
+  plain(stream, sink) { return `source: { http: { stream: ${stream} } }\nformat: { lines: {} }\nbuffer: { size: 8 MiB, interval: 200ms }\nsink: ${sink}\n`; }
+
+  bucket(url) {
+    return `{ object_store: { url: "${url}", options: { endpoint: "http://127.0.0.1:${this.store.address().port}", allow_http: true, region: us-east-1, access_key_id: ours, secret_access_key: "env:LAKE_SECRET" } } }`;
   }
 
   get url() { return `http://127.0.0.1:${this.admin}/`; }
@@ -74,6 +105,8 @@ sink: { object_store: { url: ./lake/signups } }
     fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.writeFileSync(file, text);
   }
+
+  remove(name) { fs.rmSync(path.join(this.folder, name), { force: true }); }
 
   async start() {
     const log = fs.openSync(path.join(this.folder, 'log.txt'), 'a');

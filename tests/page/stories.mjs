@@ -115,6 +115,8 @@ story('streams show their spool and what they refused', async ({ page }) => {
 
 story('a broken file is said beside the revision that runs on, and forgotten when it is mended', async ({ page, house }) => {
   const card = row(page, 'orders');
+  // What is not on the screen is not drawn, and has no text.
+  await card.scrollIntoViewIfNeeded();
   house.write('pipelines/orders.yaml', house.orders.replace('int64', 'int65'));
   try {
     await says(card.locator('.words'), /^revision 1 runs on: its file is wrong$/);
@@ -125,6 +127,36 @@ story('a broken file is said beside the revision that runs on, and forgotten whe
   }
   await says(card, /revision 2/);
   await card.locator('.panel.mild').waitFor({ state: 'hidden' });
+});
+
+story('a change that was refused names its place, beside what runs on', async ({ page }) => {
+  await openAll(page, ['billing']);
+  const card = row(page, 'billing');
+  await says(card.locator('.words'), /^revision 1 runs on: its file is wrong$/);
+  await says(card, /What the file says since \d\d:\d\d cannot be taken[^]*billing\.yaml:2:\d+[^]*linez[^]*did you mean `lines`\?[^]*Revision 1 runs on\./);
+});
+
+story('a file that was never right is no pipeline yet, and is said so', async ({ page }) => {
+  await openAll(page, ['newcomer']);
+  const card = row(page, 'newcomer');
+  await says(card.locator('.words'), /^does not run: its file is wrong$/);
+  await says(card, /Its file is wrong since[^]*newcomer\.yaml:3:\d+[^]*object_store[^]*Nothing runs yet\.[^]*no revision yet/);
+  assert.equal(await card.locator('.way').isVisible(), false, 'there is no way to draw');
+  assert.equal(await card.locator('.panel').count(), 1);
+});
+
+story('a pipeline that has stopped says why, and what starts it', async ({ page }) => {
+  await openAll(page, ['taken']);
+  await says(row(page, 'taken').locator('.words'), /^stopped: /);
+  await says(row(page, 'taken'), /Stopped[^]*s3:\/\/taken\/[^]*starts it again, where it was/);
+  await says(page.locator('#ills'), /pipeline taken has stopped/);
+});
+
+story('a pipeline without a file drains, and what is left of one is listed', async ({ page }) => {
+  await openAll(page, ['leaving']);
+  await says(row(page, 'leaving'), /Blocked: access denied[^]*Draining[^]*Its file is gone: what was acknowledged is being delivered\./);
+  assert.equal(await row(page, 'left').count(), 0);
+  await says(page.getByRole('region', { name: 'State without a file' }), /left drained: nothing that was acknowledged is undelivered/);
 });
 
 story('everything is reached by the keyboard, with the focus seen', async ({ page }) => {
@@ -188,7 +220,7 @@ for (const scheme of ['light', 'dark']) {
     story(`${scheme} on a ${device}: readable, within the screen, without a fault that axe knows`, async ({ page }) => {
       await page.emulateMedia({ colorScheme: scheme });
       await page.setViewportSize(viewport);
-      await openAll(page, ['access-log', 'clickstream', 'orders', 'payments', 'signups']);
+      await openAll(page, ['access-log', 'billing', 'clickstream', 'leaving', 'newcomer', 'orders', 'payments', 'signups', 'taken']);
       await looks(page, 2);
       const light = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number).reduce((a, b) => a + b) / 3);
       assert.ok(scheme === 'dark' ? light < 50 : light > 200, `the paper is ${light}`);
@@ -241,10 +273,13 @@ story('a daemon that is away is said, asked more and more seldom, and found agai
   page.on('requestfailed', () => { waits.push(Date.now() - last); last = Date.now(); });
   await until('it has asked three times', () => waits.length >= 3);
   assert.ok(waits[2] > waits[1], `waits of ${waits} ms`);
+  house.mend();
   await house.start();
   await until('it is there again', async () => await page.locator('#gone').innerText() === '', 40_000);
   await says(row(page, 'clickstream'), /flowing/);
   assert.ok(await page.locator('#inside-clickstream').isVisible(), 'it is still open');
+  const left = page.getByRole('region', { name: 'State without a file' });
+  await says(left, /leaving 1 object promised and not delivered[^]*taken 1 object promised and not delivered/);
 });
 
 story('hostile text anywhere in the answer stays text', async ({ context, house }) => {
@@ -338,6 +373,7 @@ const failed = [];
 try {
   await house.send('payments', '{"amount":1}', '{"amount":2}', '{"amount":3}');
   await house.send('orders', '{"id":1,"name":"Ada"}', `{"id":${JSON.stringify(SCRIPT)},"name":"x"}`, 'no JSON at all', '{"id":2,"name":"<b>Grace</b>"}');
+  await house.befall();
   const heard = [], requested = new Set();
   const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, deviceScaleFactor: 1 });
   context.setDefaultTimeout(PATIENCE_MS);
@@ -368,7 +404,9 @@ try {
   if (forReadme && !failed.length) {
     const page = await browser.newPage({ viewport: { width: 1100, height: 1180 }, deviceScaleFactor: 1 });
     await page.goto(house.url);
-    await openAll(page, ['clickstream', 'payments']);
+    for (const { name } of (await house.status()).pipelines) {
+      if ((await button(page, name).getAttribute('aria-expanded') === 'true') !== ['clickstream', 'payments'].includes(name)) await button(page, name).click();
+    }
     await until('a minute is drawn', async () => (await house.status()).pipelines.every(({ history }) => history.length === 60), 90_000);
     await looks(page, 2);
     await page.evaluate(() => window.scrollTo(0, 0));

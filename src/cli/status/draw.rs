@@ -10,6 +10,8 @@ use crate::status::view::{LeftView, PendingView, PipelineView, ShardView, State,
 const COLUMNS_DEFAULT: usize = 80;
 /// Columns that are used of a wide terminal.
 const COLUMNS_MAX: usize = 160;
+/// Columns of a name at the most.
+const NAME_COLUMNS_MAX: usize = 48;
 /// Shards, objects and rejected records that are shown of a pipeline.
 const SHARDS_MAX: usize = 8;
 const OBJECTS_MAX: usize = 5;
@@ -53,6 +55,12 @@ impl Page {
         short(text, self.columns_max.saturating_sub(columns).max(16))
     }
 
+    /// The width of a column of names beside so many other columns.
+    fn width_of_names<'n>(&self, names: impl Iterator<Item = &'n str>, others: usize) -> usize {
+        let longest = names.map(|name| plain(name).chars().count()).max().unwrap_or(0);
+        longest.clamp(8, self.columns_max.saturating_sub(others).clamp(16, NAME_COLUMNS_MAX))
+    }
+
     fn since(&self, ms: i64) -> String {
         format!("since {} ({})", clock(ms), age(self.now_ms - ms))
     }
@@ -87,7 +95,8 @@ impl Page {
         if pipelines.is_empty() {
             return;
         }
-        let width = pipelines.iter().map(|pipeline| pipeline.name.len()).max().unwrap_or(0).clamp(8, 28);
+        let names = pipelines.iter().map(|pipeline| pipeline.name.as_str());
+        let width = self.width_of_names(names, 57);
         let head = format!(
             "{:width$}  {:8}  {:>9}  {:>9}  {:>11}  {:>10}",
             "PIPELINE", "STATE", "IN/s", "OUT/s", "LAG", "REJECTED"
@@ -113,13 +122,21 @@ impl Page {
         let PipelineView { name, file, way, revision, counts, rates, .. } = pipeline;
         let (state, ink) = state(pipeline);
         let (shown, state) = (self.paint.ink(Ink::Bold, plain(name)), self.paint.ink(ink, state));
+        let number = match revision.number {
+            0 => "no revision yet".to_owned(),
+            number => format!("revision {number}"),
+        };
         let hash = if revision.hash.is_empty() { String::new() } else { format!(" ({})", short(&revision.hash, 8)) };
         let since = match revision.since_ms {
             0 => String::new(),
             ms => format!("  {}", self.since(ms)),
         };
-        self.line(format_args!("\n{shown}  {state}  revision {}{hash}{since}", revision.number));
+        self.line(format_args!("\n{shown}  {state}  {number}{hash}{since}"));
         self.field("file", &plain(file));
+        if way.source.is_empty() {
+            // Its file has never been right.
+            return self.troubles(pipeline, "  ");
+        }
         self.field("way", &drawn(way));
         self.troubles(pipeline, "  ");
         let flow = |records: f64, bytes_per_second: f64| {
@@ -242,12 +259,16 @@ impl Page {
             self.cross("transforms set every record aside, or cannot be had", indent);
         }
         if let Some(PendingView { hash, since_ms, problems }) = pending {
+            let what = match pipeline.revision.number {
+                0 => "its file".to_owned(),
+                _ => format!("the new revision {}", short(hash, 8)),
+            };
             let goes_on = match state {
                 State::Running => format!("; revision {} goes on", pipeline.revision.number),
                 _ => String::new(),
             };
-            let (hash, since) = (short(hash, 8), self.since(*since_ms));
-            self.cross(&format!("the new revision {hash} is refused {since}{goes_on}:\n{}", plain(problems)), indent);
+            let since = self.since(*since_ms);
+            self.cross(&format!("{what} is refused {since}{goes_on}:\n{}", plain(problems)), indent);
         }
     }
 
@@ -265,7 +286,7 @@ impl Page {
         if streams.is_empty() {
             return;
         }
-        let width = streams.iter().map(|stream| stream.name.len()).max().unwrap_or(0).clamp(8, 28);
+        let width = self.width_of_names(streams.iter().map(|stream| stream.name.as_str()), 54);
         let head = format!("{:width$}  {:>22}  {:>16}  {:>10}", "STREAM", "SPOOL", "RECORDS", "THROTTLED");
         let head = self.paint.ink(Ink::Dim, head);
         self.line(format_args!("\n{head}"));

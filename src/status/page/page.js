@@ -6,6 +6,9 @@
 
 const POLL_MS = 1000, PATIENCE_MS = 5000, WAIT_MAX_MS = 15000;
 const OPEN_AT_FIRST = 3, FILTER_FROM = 6, STREAMS_SHOWN = 100;
+// Open at a time: each is asked for by name, and a request has room for so many.
+const OPEN_MAX = 40;
+const ILLS_SHOWN = 10;
 
 // --- nodes
 
@@ -55,7 +58,7 @@ const byPlace = (_, index) => index;
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const number = value => grouped.format(value).replaceAll(',', '\u202f');
 const one = (count, word) => `${number(count)} ${word}${Number(count) === 1 ? '' : 's'}`;
-const rate = value => `${value > 0 && value < 9.95 ? value.toFixed(1) : number(Math.round(value))}\u00a0/s`;
+const rate = value => `${value > 0 && value < .05 ? '<\u202f0.1' : value > 0 && value < 9.95 ? value.toFixed(1) : number(Math.round(value))}\u00a0/s`;
 
 function size(bytes) {
   let unit = 0;
@@ -100,10 +103,14 @@ function cause(message) {
   return parts[0].slice(0, 80);
 }
 
+/** Whether its file has never been right. */
+const hasNeverRun = pipeline => !pipeline.revision.number && Boolean(pipeline.pending);
+
 /** How a pipeline is, in words, and how bad that is. */
 function condition(pipeline, now) {
   const { state, why, sink_trouble: sink, reading_trouble: reading, counts, rates, pending } = pipeline;
-  if (state === 'stopped') return { bad: 3, brief: 'stopped', words: why ? `stopped: ${why}` : 'stopped' };
+  if (state === 'stopped') return { bad: 3, brief: 'stopped', words: why ? `stopped: ${cause(why)}` : 'stopped' };
+  if (hasNeverRun(pipeline)) return { bad: 2, brief: 'its file is wrong', words: 'does not run: its file is wrong' };
   if (state === 'waiting') return { bad: 2, brief: 'cannot start', words: why ? `cannot start: ${why}` : 'cannot start now' };
   const since = trouble => `${cause(trouble.message)} since ${clock(trouble.since_ms, now)}`;
   if (sink) return { bad: 2, brief: `blocked: ${cause(sink.message)}`, words: `blocked: ${since(sink)}` };
@@ -208,14 +215,17 @@ class Inside {
     this.aside = make('ul', { class: 'aside-list' });
     this.asidePart = part('Set aside', this.aside);
     this.about = make('p', { class: 'about' });
-    this.node = make('div', { class: 'inside', id: `inside-${name}` }, this.way, this.empty, this.panels,
-      make('div', { class: 'two' }, part('Last minute', this.spark.node), part('Buffer', this.chunk.node, this.outbox.node)),
-      part('Positions', this.lag, this.five, this.shards), this.deliveredPart, this.asidePart, this.about);
+    // Of one that has never run there is nothing to draw.
+    this.drawn = [this.way, make('div', { class: 'two' }, part('Last minute', this.spark.node), part('Buffer', this.chunk.node, this.outbox.node)),
+      part('Positions', this.lag, this.five, this.shards)];
+    const [way, ...rest] = this.drawn;
+    this.node = make('div', { class: 'inside', id: `inside-${name}` }, way, this.empty, this.panels, ...rest, this.deliveredPart, this.asidePart, this.about);
   }
 
   update(view, pipeline) {
     const now = view.now_ms;
-    this.drawWay(view, pipeline);
+    for (const part of this.drawn) show(part, pipeline.way.source);
+    if (pipeline.way.source) this.drawWay(view, pipeline);
     this.drawEmpty(view, pipeline);
     list(this.panels, troubles(pipeline, now), panel => panel.key, makePanel, updatePanel);
     show(this.panels, this.panels.firstChild);
@@ -231,7 +241,7 @@ class Inside {
     const aside = [...pipeline.rejected].sort((a, b) => a.code < b.code ? -1 : 1);
     list(this.aside, aside, rejected => rejected.code, makeAside, (child, item) => updateAside(child, item, now));
     const { revision, counts } = pipeline;
-    const about = [`file ${pipeline.file}`, `revision ${revision.number}${revision.hash ? ` (${revision.hash})` : ''}${revision.since_ms ? ` since ${clock(revision.since_ms, now)}` : ''}`,
+    const about = [`file ${pipeline.file}`, !revision.number ? 'no revision yet' : `revision ${revision.number}${revision.hash ? ` (${revision.hash})` : ''}${revision.since_ms ? ` since ${clock(revision.since_ms, now)}` : ''}`,
       `in ${one(counts.records_in, 'record')}, ${size(counts.bytes_in)}`, `out ${one(counts.records_out, 'row')}, ${size(counts.bytes_out)}, ${one(counts.objects_out, 'object')}`];
     list(this.about, about, byPlace, () => ({ node: make('span') }), (child, text) => put(child.node, text));
   }
@@ -285,7 +295,7 @@ class Inside {
     const only = pipeline.shards_known <= 1 && shards[0];
     const unit = gap => (records === null ? size : number)(Number(gap));
     const places = ['released', 'delivered', 'sealed', 'read', 'tail'];
-    const gaps = places.map((place, n) => n ? shards.reduce((sum, shard) => sum + BigInt(shard[place]) - BigInt(shard[places[n - 1]]), 0n) : 0n);
+    const gaps = places.map((place, n) => n ? shards.reduce((sum, shard) => sum + whole(shard[place]) - whole(shard[places[n - 1]]), 0n) : 0n);
     const lies = [() => '', gap => `${unit(gap)} to release`, gap => `${unit(gap)} promised`, gap => `${unit(gap)} in the open chunk`, gap => `${unit(gap)} unread`];
     list(this.five, shards.length ? places.map((place, n) => ({ place, gap: gaps[n], says: lies[n], value: only ? only[place] : null })) : [], item => item.place, item => {
       const child = { value: make('dd'), gap: make('dd', { class: 'gap' }) };
@@ -320,6 +330,8 @@ class Inside {
   }
 }
 
+/** A position as a number; one that is none has nothing between it and others. */
+const whole = position => /^\d+$/.test(position) ? BigInt(position) : 0n;
 /** A position with its digits in threes. */
 const grouping = digits => digits.replace(/\B(?=(\d{3})+$)/g, '\u202f');
 
@@ -346,12 +358,13 @@ function troubles(pipeline, now) {
     return `${waiting}${one(trouble.attempts, 'attempt')} in ${span(now - trouble.since_ms)}${next}. Nothing is lost: it is tried until it goes.`;
   };
   if (state === 'stopped') found.push({ key: 'stopped', title: 'Stopped', text: why ?? 'A fault has ended it.', more: 'A changed file or a reload starts it again, where it was.' });
-  if (state === 'waiting') found.push({ key: 'waiting', title: 'Cannot start now', text: why ?? '', more: 'It is tried again.' });
+  if (state === 'waiting' && !hasNeverRun(pipeline)) found.push({ key: 'waiting', title: 'Cannot start now', text: why ?? '', more: 'It is tried again.' });
   if (sink) found.push({ key: 'sink', title: `Blocked: ${cause(sink.message)} since ${clock(sink.since_ms, now)}`, text: sink.message, hint: sink.hint, more: again(sink, 'object') });
   if (reading) found.push({ key: 'reading', title: `Nothing is read: ${cause(reading.message)} since ${clock(reading.since_ms, now)}`, text: reading.message, hint: reading.hint, more: again(reading, 'shard') });
   if (pipeline.transforms_failing) found.push({ key: 'transforms', title: 'Transforms set every record aside', text: reading ? 'They cannot work now.' : 'Not one record of the last batch came through. Why is below, under “Set aside”.' });
-  if (pending) found.push({ key: 'pending', mild: true, title: `What the file says since ${clock(pending.since_ms, now)} cannot be taken`, code: pending.problems, more: `Revision ${pipeline.revision.number} runs on. Mend the file, and it takes effect at once.` });
-  if (state === 'draining') found.push({ key: 'draining', mild: true, title: 'Its file is gone', text: why ?? 'What was acknowledged is being delivered; then it goes.' });
+  if (pending && hasNeverRun(pipeline)) found.push({ key: 'pending', title: `Its file is wrong since ${clock(pending.since_ms, now)}`, code: pending.problems, more: 'Nothing runs yet. Mend the file, and it starts at once.' });
+  else if (pending) found.push({ key: 'pending', mild: true, title: `What the file says since ${clock(pending.since_ms, now)} cannot be taken`, code: pending.problems, more: `${state === 'running' ? `Revision ${pipeline.revision.number} runs on. ` : ''}Mend the file, and it takes effect at once.` });
+  if (state === 'draining') found.push({ key: 'draining', mild: true, title: 'Draining', text: why ? `${why[0].toUpperCase()}${why.slice(1)}.` : 'What was acknowledged is being delivered.' });
   return found;
 }
 
@@ -418,6 +431,7 @@ function remember() {
 
 function toggle(name) {
   if (!open.delete(name)) open.add(name);
+  if (open.size > OPEN_MAX) open.delete(open.values().next().value);
   remember();
   draw(last);
   if (open.has(name)) look();
@@ -426,9 +440,11 @@ function toggle(name) {
 /** Opens what was open, else what the address names, else what needs a look, or a few. */
 function openAtFirst({ pipelines }) {
   opened = true;
-  try { open = new Set(JSON.parse(sessionStorage.getItem('open') ?? '[]')); } catch { /* as if nothing was */ }
-  const named = decodeURIComponent(location.hash.slice(1)).replace(/^pipeline-/, '');
-  if (pipelines.some(pipeline => pipeline.name === named)) open.add(named);
+  try {
+    open = new Set(JSON.parse(sessionStorage.getItem('open') ?? '[]').slice(0, OPEN_MAX));
+    const named = decodeURIComponent(location.hash.slice(1)).replace(/^pipeline-/, '');
+    if (pipelines.some(pipeline => pipeline.name === named)) open.add(named);
+  } catch { /* as if nothing was */ }
   if (open.size) return;
   const bad = pipelines.filter(pipeline => condition(pipeline, 0).bad > 0);
   for (const { name } of (pipelines.length <= OPEN_AT_FIRST ? pipelines : bad.slice(0, OPEN_AT_FIRST))) open.add(name);
@@ -443,7 +459,10 @@ function draw(view) {
   const { used_bytes: used, budget_bytes: budget } = view.memory;
   attribute(at('memory'), 'value', budget ? (used / budget).toFixed(3) : 0);
   put(at('memory-words'), budget ? `${size(used)} of ${size(budget)}` : size(used));
-  list(at('ills-list'), view.ills, ill => ill, () => ({ node: make('li') }), (child, ill) => put(child.node, ill));
+  // Its first line; what else is said of a pipeline stands with it.
+  const ills = view.ills.slice(0, ILLS_SHOWN).map(ill => ill.split('\n')[0]);
+  if (view.ills.length > ills.length) ills.push(`and ${number(view.ills.length - ills.length)} more, in healthz`);
+  list(at('ills-list'), ills, byPlace, () => ({ node: make('li') }), (child, ill) => put(child.node, ill));
   show(at('ills'), view.ills.length);
 
   put(at('pipelines-number'), pipelines.length ? number(pipelines.length) : '');
