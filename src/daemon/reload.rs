@@ -55,6 +55,8 @@ pub struct Reloader {
     looking: BTreeMap<String, String>,
     /// What came of those that are over, by pipeline.
     looked: BTreeMap<String, Looked>,
+    /// By pipeline: the hash of a revision whose sink has said no, or nothing.
+    unreachable: BTreeMap<String, String>,
 }
 
 /// Whether the sink and the source of a revision can be had; with a warning if that is not clear.
@@ -98,6 +100,7 @@ impl Reloader {
             looks: JoinSet::new(),
             looking: BTreeMap::new(),
             looked: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
         };
         let specs: Vec<&PipelineSpec> = revisions.iter().filter_map(|revision| revision.spec.as_ref().ok()).collect();
         for wanted in reloader.fleet.streams.want(&specs, &names).await {
@@ -321,8 +324,12 @@ impl Reloader {
             let pending = told.and_then(|told| told.pending).filter(|pending| pending.hash == candidate.hash);
             let is_looked = self.looked.get(&candidate.name).is_some_and(|looked| looked.hash == candidate.hash);
             match pending {
-                // It has its own times.
-                Some(pending) if !by_hand && !is_looked => candidate.refused = Some(pending.problems),
+                // It is looked at again at its own times.
+                Some(pending)
+                    if !by_hand && !is_looked && self.unreachable.get(&candidate.name) == Some(&candidate.hash) =>
+                {
+                    candidate.refused = Some(pending.problems);
+                }
                 _ if !is_looked => self.begin_look(&candidate.name, &candidate.hash, &candidate.spec).await,
                 _ => {}
             }
@@ -352,6 +359,10 @@ impl Reloader {
                 Some(Ok(Some(warning))) => reloaded.warnings += &format!("{file}: warning: {warning}\n"),
                 Some(Err(problem)) => candidate.refused = Some(problem),
                 None => candidate.refused = Some(format!("{file}: `sink.object_store`: it has not answered yet\n")),
+            }
+            match candidate.refused {
+                Some(_) => _ = self.unreachable.insert(candidate.name.clone(), candidate.hash.clone()),
+                None => _ = self.unreachable.remove(&candidate.name),
             }
         }
         let names: BTreeSet<String> = self.files.keys().cloned().chain(self.fleet.names()).collect();
@@ -447,6 +458,7 @@ impl Reloader {
         // New doors are open before old ones close: a file that was renamed reads the same stream.
         self.fleet.streams.settle().await;
         for name in removed {
+            self.unreachable.remove(name);
             if let Some(filed) = self.files.remove(name) {
                 reloaded.removed.push(name.clone());
                 let order = self.fleet.next_order();
