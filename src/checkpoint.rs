@@ -53,7 +53,10 @@ impl<K> Checkpoint<K> {
     /// Reads the newest good checkpoint in `dir`, or begins an empty one. What was read is written once more before it
     /// is relied on, since the process that wrote it may have died before its sync. Blocking.
     pub fn open(ground: &Ground, dir: &Path) -> Result<Checkpoint<K>, Fault> {
-        let read = read(&*ground.disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
+        let disk = &*ground.disk;
+        let read =
+            disk.create_dir(dir).and_then(|()| disk.sync_dir(dir)).map_err(Into::into).and_then(|()| read(disk, dir));
+        let read = read.with_context(|| format!("checkpoint in {}", dir.display()));
         let (generation, shards) = read.map_err(Fault::disk)?;
         let (ground, dir) = (ground.clone(), dir.into());
         let mut inside = Inside { ground, dir, generation, failed: false, shards, ahead: HashMap::new() };
@@ -182,8 +185,6 @@ fn checksum(generation: u64, body: &str) -> u32 {
 type Positions = BTreeMap<Shard, Position>;
 
 fn read(disk: &dyn Disk, dir: &Path) -> anyhow::Result<(u64, Positions)> {
-    disk.create_dir(dir)?;
-    disk.sync_dir(dir)?;
     let mut newest: Option<(u64, Positions)> = None;
     let mut bad = Vec::new();
     for slot in SLOTS {

@@ -25,6 +25,20 @@ pub fn off_async<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Runs blocking work on a thread of its own, of which there may be many at the same time; for work that is done rarely,
+/// as threads that have come so go again. On a single-thread runtime it simply runs. Dropped, the work goes on unheard.
+pub async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is on its way down.
+            Err(_) => std::future::pending().await,
+        },
+        _ => work(),
+    }
+}
+
 /// Does `work` to every item, on this thread and on cores that are idle, and returns when all is done. Items are begun
 /// in order; an item should be worth a tenth of a millisecond, or a thread costs more than it gives.
 pub fn spread<T: Send>(

@@ -19,6 +19,7 @@ mod watch;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,9 @@ struct House {
     at_work: Arc<Mutex<BTreeSet<String>>>,
     /// Once they are open.
     doors: Arc<OnceLock<DoorsView>>,
+    /// Whether all pipelines of the start run, or are known not to, and their doors are open.
+    ready: Arc<AtomicBool>,
+    replaying: replay::Replaying,
 }
 
 impl House {
@@ -83,7 +87,13 @@ impl House {
             ills: Arc::default(),
             at_work: Arc::default(),
             doors: Arc::default(),
+            ready: Arc::default(),
+            replaying: replay::Replaying::default(),
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
     }
 
     fn ail(&self, what: String) {
@@ -145,6 +155,7 @@ pub async fn run(settings: Settings, found: Found, onlooker: impl FnOnce(Arc<dyn
     }
     let mut failed = faulty.try_recv().ok();
     if !failed.as_ref().is_some_and(Fault::ends_process) {
+        house.ready.store(true, Ordering::Release);
         let ready_ms = began.elapsed().as_millis();
         tracing::info!(ready_ms, memory = %Size::from_bytes(settings.memory_budget_bytes), "ready");
         notify::ready();
@@ -220,7 +231,7 @@ async fn shut_down(fleet: &Arc<Fleet>, mut feeding: JoinSet<Result<receive::stdi
             while feeding.join_next().await.is_some() {}
             fleet.streams.stop().await;
         };
-        tokio::join!(closed, fleet.stop());
+        tokio::join!(closed, fleet.stop(), fleet.house.replaying.stop());
     };
     if tokio::time::timeout(STOP_TIME_MAX, quiet).await.is_err() {
         tracing::warn!("not everything stopped in time; the next start goes on where it was");

@@ -61,12 +61,18 @@ impl Outbox {
     fn prepare(&self) -> anyhow::Result<()> {
         let disk = &*self.ground.disk;
         disk.create_dir(&self.dir)?;
+        let mut is_owed = false;
         for (name, _) in disk.list(&self.dir)? {
+            is_owed |= name.ends_with(SUFFIX);
             if name.starts_with("tmp-") {
                 disk.remove(&self.dir.join(name))?;
             }
         }
-        Ok(disk.sync_dir(&self.dir)?)
+        // Of an empty one there is nothing that must not be forgotten.
+        if is_owed {
+            disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
     }
 
     /// All promises, by shard and in order of their ranges, which are checked not to overlap.

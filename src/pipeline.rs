@@ -40,7 +40,7 @@ pub use leave::{Leave, Leaving};
 use transforms::Piece;
 pub use transforms::Transforms;
 use waiting::{Blocked, Leaver, Next, Pause};
-pub use waiting::{OutboxRoom, Room};
+pub use waiting::{OutboxRoom, Room, outbox_bytes_max};
 
 /// Objects of one promise that are put at the same time.
 const PUTS_AT_ONCE: usize = 16;
@@ -248,6 +248,10 @@ async fn fill_from(
         pause.reads();
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
         let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
+        if cut == Cut::Reload && leaving.is(Leave::Stop) {
+            // Read again at the next start: a stop makes no small objects.
+            return Ok(());
+        }
         let finished = off_async(|| chunk.finish()).map_err(Fault::of_io)?;
         let Some(room) = way.room.wait_or_leave(finished.bytes(), leaving, &way.metrics).await else { return Ok(()) };
         let sealed = off_async(|| finished.seal()).map_err(Fault::of_io)?;
@@ -327,7 +331,7 @@ impl Way {
     }
 
     fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {
-        let lost = || Fault::new(Blame::Config, format!("{} was promised to {}", sealed.range(), sealed.sink()));
+        let lost = || Fault::new(Blame::Sink, format!("{} was promised to {}", sealed.range(), sealed.sink()));
         self.sinks.get(sealed.sink()).ok_or_else(lost)
     }
 

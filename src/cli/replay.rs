@@ -256,10 +256,8 @@ impl Telling {
 
 fn words(summary: &Summary, dry_run: bool) -> String {
     let Summary { records, delivered, rejected, dropped, objects, error_objects, .. } = summary;
-    if summary.nothing_left {
-        return "nothing left to replay".to_owned();
-    }
     let mut text = match dry_run {
+        _ if summary.nothing_left => "nothing left to replay".to_owned(),
         true => format!("would replay {records} records"),
         false => format!(
             "replayed {records} records: {delivered} rows delivered, {rejected} rejected again, {dropped} dropped, \
@@ -279,7 +277,7 @@ fn words(summary: &Summary, dry_run: bool) -> String {
     };
     tell(summary.unreadable, "lines that cannot be read: set aside in error objects, with the place of each");
     tell(summary.left_alone, "lines left alone: set aside for another reason, or unreadable before");
-    tell(summary.gone, "reads of error objects that are not there any more");
+    tell(summary.gone, "error objects that are not there any more, or not as they were");
     if summary.stopped {
         text.push_str("\nstopped before the end: the same command goes on");
     }

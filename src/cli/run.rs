@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
 use super::{Exit, complain, log};
-use crate::config::{self, Environment, Flags, Loader, LogFormat, Problems};
+use crate::config::{self, Environment, Flags, Loader, LogFormat, Place, Problems};
 use crate::daemon;
 use crate::error::Blame;
 use crate::transform::wasm::Modules;
@@ -60,6 +60,16 @@ enum Format {
 /// How long work may go on that nobody waits for any more.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Without a pipeline a daemon waits for the first; who does its work once would have done none, and think it done.
+fn nothing_to_do(paths: &[PathBuf]) -> Problems {
+    let mut problems = Problems::new();
+    for path in paths {
+        let hint = Some("a pipeline is a file `NAME.yaml` or `NAME.yml`; --once does not wait for one".to_owned());
+        problems.push(Place::file(path.display().to_string()), "the folder holds no pipeline", hint);
+    }
+    problems
+}
+
 /// Runs until told to stop. The configuration is judged as a whole before anything starts.
 pub fn run(arguments: Arguments) -> Exit {
     let environment = Environment::of_process();
@@ -81,7 +91,10 @@ pub fn run(arguments: Arguments) -> Exit {
     }
     let cache = settings.as_ref().ok().map(|(settings, _)| settings.state.join("modules"));
     let loader = Loader::new(environment.clone(), Modules::new(cache), settings_file.clone());
-    let loaded = loader.load_all(&paths);
+    let loaded = loader.load_all(&paths).and_then(|(revisions, warnings)| match once && revisions.is_empty() {
+        true => Err(nothing_to_do(&paths)),
+        false => Ok((revisions, warnings)),
+    });
     let ((settings, mut warnings), (revisions, of_pipelines)) = match (settings, loaded) {
         (Ok(settings), Ok(loaded)) => (settings, loaded),
         (settings, loaded) => {

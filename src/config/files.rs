@@ -27,7 +27,7 @@ pub struct Found {
     pub files: Vec<(String, PathBuf)>,
     /// What is wrong, by the path or the name that it is wrong with.
     pub problems: Vec<(String, Problems)>,
-    /// Folders that hold no pipeline: who starts is likely to have named the wrong one, who runs has removed the last.
+    /// Folders that hold no pipeline, as warnings: who watches them waits for the first.
     pub empty: Problems,
     /// What works and had better be written otherwise.
     pub warnings: Problems,
@@ -41,7 +41,8 @@ impl Found {
     pub fn is_removed(&self, name: &str, path: &Path) -> bool {
         let (paths, names) = &self.unknown;
         let is_there = self.files.iter().any(|(other, _)| other == name);
-        !is_there && !names.contains(name) && !paths.iter().any(|unknown| path.starts_with(unknown))
+        let is_unknown = names.contains(name) || paths.iter().any(|unknown| path.starts_with(unknown));
+        !is_there && !is_unknown && std::fs::read_dir(folder_of(path)).is_ok()
     }
 }
 
@@ -58,7 +59,8 @@ pub(super) fn find(paths: &[PathBuf], settings_file: Option<&Path>) -> Found {
             Ok(None) => files.push(path.clone()),
             Ok(Some(of_folder)) if of_folder.is_empty() => {
                 let hint = Some("a pipeline is a file `NAME.yaml` or `NAME.yml`".into());
-                found.empty.push(place(path), "the folder holds no pipeline", hint);
+                found.empty.push(place(path), "warning: no pipelines yet: the folder holds none", hint);
+                warn_of_unread(&path.join(SETTINGS_FILE), settings_file, &mut found.warnings);
             }
             Ok(Some(of_folder)) if of_folder.len() > PIPELINES_MAX => {
                 found.wrong(path, format!("the folder holds {} pipelines, more than {PIPELINES_MAX}", of_folder.len()));

@@ -54,11 +54,12 @@ impl Loader {
         Revision { name: name.to_owned(), path: path.to_owned(), inputs: reads.finish(), spec, warnings }
     }
 
-    /// All pipelines of these paths, none with problems, and warnings; else everything that is wrong with all of them. That
-    /// a folder holds none is wrong too.
+    /// All pipelines of these paths, none with problems, and warnings; else everything that is wrong with all of them. A
+    /// folder that holds none is worth a warning.
     pub fn load_all(&self, paths: &[PathBuf]) -> Result<(Vec<Revision>, Problems), Problems> {
         let Found { files, problems: with_paths, empty, mut warnings, .. } = self.find(paths);
-        let mut problems = empty;
+        warnings.extend(empty);
+        let mut problems = Problems::new();
         with_paths.into_iter().for_each(|(_, with_path)| problems.extend(with_path));
         let mut revisions: Vec<Revision> = files.iter().map(|(name, path)| self.load(name, path)).collect();
         for revision in &mut revisions {

@@ -85,6 +85,12 @@ pub fn file<T: DeserializeOwned>(path: &Path) -> Result<T, Problems> {
     problems.or(value)
 }
 
+/// The line, counted from 1, on which something stands in a text of YAML, by its way such as `cases.0`.
+pub fn line_of(text: &str, way: &str) -> Option<usize> {
+    let tree = yaml::parse(Arc::new(Written::new("", text)), &mut Problems::new())?;
+    tree.place(way).line()
+}
+
 fn warn_of_literal_secrets(places: Vec<Place>, warnings: &mut Problems) {
     for place in places {
         let hint = Some("write `env:NAME`, `file:/path` or `cred:name` (a systemd credential)".into());

@@ -113,6 +113,11 @@ impl Place {
         Place { span, ..self.clone() }
     }
 
+    /// Its line, counted from 1; nothing for a whole file.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.span.as_ref().map(|span| self.written.line_column(span.start).0)
+    }
+
     /// Whether messages about what stands here must not repeat it (it came from a variable, or is a secret).
     pub fn hidden(&self) -> bool {
         self.hidden

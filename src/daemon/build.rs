@@ -10,7 +10,7 @@ use crate::config::{PipelineSpec, Settings, SourceSpec};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::metrics::Progress;
-use crate::pipeline::{OutboxRoom, Transforms, Way};
+use crate::pipeline::{OutboxRoom, Transforms, Way, outbox_bytes_max};
 use crate::sink::{self, ObjectSink};
 use crate::source::Source;
 use crate::source::demo::DemoSource;
@@ -19,9 +19,6 @@ use crate::spool::Stream;
 
 use super::House;
 use super::kept::{self, Kept};
-
-/// Bytes that may wait in the outbox of one pipeline, at the least; four times its buffer if that is more.
-const OUTBOX_BYTES_MAX: u64 = 2 << 30;
 
 /// The options of sinks that promises may have been made to, by URL.
 pub type KnownSinks = BTreeMap<String, sink::Options>;
@@ -88,10 +85,12 @@ pub fn way(
         })?;
         sinks.insert(url.clone(), sink.within(&budget));
     }
+    // Whoever changes it often would have many.
+    known.retain(|url, _| sinks.contains_key(url));
     let format = spec.format.open(&ground.disk, &kept.dir.join("schema"), &spec.name)?;
     let metrics = metrics.pipeline(&spec.name);
     metrics.transforms_failing.set(0);
-    let outbox_bytes_max = OUTBOX_BYTES_MAX.max(spec.limits.size_bytes.saturating_mul(4));
+    let room = OutboxRoom::new(outbox_bytes_max(spec.limits.size_bytes));
     let recipe = Recipe {
         pipeline: spec.name.clone(),
         format,
@@ -108,7 +107,7 @@ pub fn way(
         outbox: kept.outbox,
         sinks,
         checkpoint: kept.checkpoint,
-        room: OutboxRoom::new(outbox_bytes_max),
+        room,
         sweeps: true,
         ground,
         budget,

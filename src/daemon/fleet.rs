@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{PipelineSpec, Settings, SourceSpec, StreamSpec};
@@ -20,6 +20,9 @@ use super::House;
 use super::streams::Streams;
 use super::supervise::supervise;
 
+/// Pipelines that open what they have kept at the same time.
+const STARTED_AT_ONCE: usize = 16;
+
 /// All pipelines.
 pub struct Fleet {
     pub house: House,
@@ -29,6 +32,8 @@ pub struct Fleet {
     tasks: Mutex<JoinSet<()>>,
     faults: mpsc::UnboundedSender<Fault>,
     orders: AtomicU64,
+    /// A permit for each pipeline that may open what it has kept.
+    pub starts: Semaphore,
     /// Counts what has changed.
     changes: watch::Sender<u64>,
     without_file: Mutex<Vec<LeftView>>,
@@ -144,6 +149,7 @@ impl Fleet {
             tasks: Mutex::default(),
             faults,
             orders: AtomicU64::new(0),
+            starts: Semaphore::new(STARTED_AT_ONCE),
             changes: watch::Sender::new(0),
             without_file: Mutex::default(),
         }
@@ -164,9 +170,13 @@ impl Fleet {
         self.lock().keys().cloned().collect()
     }
 
-    /// Gives a pipeline a goal, and a task if it has none; answers with both.
-    pub fn order(self: &Arc<Fleet>, name: &str, file: &str, what: What) -> (Arc<Pipeline>, u64) {
-        let order = 1 + self.orders.fetch_add(1, Ordering::Relaxed);
+    /// The number of the next goal.
+    pub fn next_order(&self) -> u64 {
+        1 + self.orders.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Gives a pipeline the goal of this number, and a task if it has none.
+    pub fn order(self: &Arc<Fleet>, order: u64, name: &str, file: &str, what: What) -> Arc<Pipeline> {
         let mut pipelines = self.lock();
         let pipeline = pipelines.entry(name.to_owned()).or_insert_with(|| {
             let told = Told {
@@ -194,7 +204,10 @@ impl Fleet {
             }
             goes_on
         });
-        (pipeline.clone(), order)
+        if pipeline.told.borrow().file != file {
+            pipeline.tell(|told| told.file = file.to_owned());
+        }
+        pipeline.clone()
     }
 
     /// A pipeline has let go of everything, as goal `order` said: it is known no more. `false`: it has another goal by now.
@@ -207,7 +220,7 @@ impl Fleet {
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
             self.house.rests(name);
-            self.streams.look_again();
+            self.streams.look_again(name);
         }
         self.streams.gone(name).await;
         self.look_at_the_absent();
@@ -273,7 +286,7 @@ impl Fleet {
     /// Stops all pipelines, and waits for them.
     pub async fn stop(self: &Arc<Fleet>) {
         for pipeline in self.pipelines() {
-            let order = 1 + self.orders.fetch_add(1, Ordering::Relaxed);
+            let order = self.next_order();
             pipeline.goal.send_replace(Goal { order, what: What::Stop });
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));

@@ -3,15 +3,18 @@
 //! A pass finds the files, loads those that have changed, and judges each for itself: does it parse, does it agree with
 //! others about its stream, does its sink answer, can its stream be opened. What fails there is refused, and nobody is told
 //! anything; all others are told at once, and a pass ends when they have switched. Passes are asked for by the watch, by
-//! SIGHUP and over the API; who stops waiting changes nothing.
+//! SIGHUP and over the API; who stops waiting changes nothing. A sink that takes long to answer holds up nobody but its own
+//! pipeline, and who waits to be told about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::{FedBy, Inputs, Loader, OnStream, PipelineSpec, Problems, Revision, SourceSpec, agree_on_streams};
@@ -22,7 +25,7 @@ use crate::sink::{Look, ObjectSink};
 use crate::status::reload::{Refused, Reloaded};
 use crate::status::view::State;
 
-use super::fleet::{Fleet, Pending, Wanted, What};
+use super::fleet::{Fleet, Pending, Pipeline, Wanted, What};
 use super::notify;
 use super::watch::Watch;
 
@@ -30,6 +33,8 @@ use super::watch::Watch;
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a pass waits for pipelines to switch; they go on switching behind it.
 const SWITCH_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a pass waits for sinks to answer before it goes on with the others.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of a settings file that are looked at.
 const SETTINGS_BYTES_MAX: u64 = 16 << 20;
 
@@ -45,6 +50,18 @@ pub struct Reloader {
     settings_file: Option<(PathBuf, Inputs)>,
     /// What was last said to be wrong with paths.
     said: Vec<Refused>,
+    /// Looks at sinks under way, and by pipeline the hash of the revision that is looked at for it.
+    looks: JoinSet<Looked>,
+    looking: BTreeMap<String, String>,
+    /// What came of those that are over, by pipeline.
+    looked: BTreeMap<String, Looked>,
+}
+
+/// Whether the sink and the source of a revision can be had; with a warning if that is not clear.
+struct Looked {
+    name: String,
+    hash: String,
+    found: Result<Option<String>, String>,
 }
 
 /// A pipeline's file.
@@ -71,19 +88,32 @@ impl Reloader {
             (path, inputs)
         });
         let names: BTreeSet<String> = revisions.iter().map(|revision| revision.name.clone()).collect();
-        let mut reloader = Reloader { fleet, loader, paths, files: BTreeMap::new(), settings_file, said: Vec::new() };
-        for mut revision in revisions {
-            let taken = wanted(&mut revision, 1, true);
-            if let Some(taken) = &taken {
-                reloader.fleet.streams.want(&taken.spec, &names).await?;
-            }
+        let mut reloader = Reloader {
+            fleet,
+            loader,
+            paths,
+            files: BTreeMap::new(),
+            settings_file,
+            said: Vec::new(),
+            looks: JoinSet::new(),
+            looking: BTreeMap::new(),
+            looked: BTreeMap::new(),
+        };
+        let specs: Vec<&PipelineSpec> = revisions.iter().filter_map(|revision| revision.spec.as_ref().ok()).collect();
+        for wanted in reloader.fleet.streams.want(&specs, &names).await {
+            wanted?;
+        }
+        for revision in revisions {
+            let taken = wanted(&revision, 1, true);
             reloader.files.insert(revision.name.clone(), Filed { revision, number: 1, taken });
         }
         reloader.fleet.streams.settle().await;
         let mut ordered = Vec::new();
         for (name, Filed { taken, .. }) in &reloader.files {
             if let Some(taken) = taken {
-                ordered.push(reloader.fleet.order(name, &taken.spec.file, What::Run(taken.clone())));
+                let order = reloader.fleet.next_order();
+                let what = What::Run(taken.clone());
+                ordered.push((reloader.fleet.order(order, name, &taken.spec.file, what), order));
             }
         }
         for (pipeline, order) in ordered {
@@ -115,10 +145,15 @@ impl Reloader {
                 () = watch.changed() => false,
                 _ = again.tick() => {
                     self.fleet.let_go_idle();
-                    let is_pending = |pending: Pending| pending.is_tried_again;
-                    if !self.fleet.pipelines().into_iter().any(|of| of.told().pending.is_some_and(is_pending)) {
+                    // Streams that were lent may be closed by now.
+                    self.fleet.streams.settle().await;
+                    if !self.look_again().await {
                         continue;
                     }
+                    false
+                }
+                Some(looked) = self.looks.join_next() => {
+                    self.take_in(looked);
                     false
                 }
             };
@@ -170,8 +205,16 @@ impl Reloader {
 
         let mut candidates = self.load(&found.files, by_hand, &mut warnings, &mut reloaded);
         self.refuse_disagreeing(&mut candidates, &removed);
-        self.prepare(&mut candidates, &mut reloaded).await;
-        let ordered = self.switch(candidates, &removed, by_hand, &mut reloaded).await;
+        let late = self.prepare(&mut candidates, by_hand, &mut reloaded).await;
+        let unchanged = reloaded.unchanged.clone();
+        let mut ordered = self.switch(candidates, &removed, &mut reloaded).await;
+        ordered.extend(self.start_again(&unchanged, by_hand).await);
+        if by_hand {
+            let late = self.wait_for(late, &mut reloaded).await;
+            ordered.extend(self.switch(late, &[], &mut reloaded).await);
+        }
+        // What nobody has asked for is of a file that has changed or gone.
+        self.looked.clear();
 
         let settled = async {
             for (pipeline, order) in &ordered {
@@ -233,7 +276,8 @@ impl Reloader {
                 Err(problems) => self.refuse(name, hash, problems.to_string(), false),
                 Ok(spec) => {
                     warnings.extend(filed.revision.warnings.clone());
-                    candidates.push(Candidate { name: name.clone(), spec: spec.clone(), refused: None });
+                    let (name, hash, spec) = (name.clone(), hash.to_owned(), spec.clone());
+                    candidates.push(Candidate { name, hash, spec, refused: None });
                 }
             }
         }
@@ -264,57 +308,115 @@ impl Reloader {
         }
     }
 
-    /// All that can fail before anybody is told anything: at once for the stores, which may take their time, and then the
-    /// streams.
-    async fn prepare(&self, candidates: &mut [Candidate], reloaded: &mut Reloaded) {
-        let looks = candidates.iter().map(|candidate| {
-            let taken = self.files.get(&candidate.name).and_then(|filed| filed.taken.clone());
-            async move {
-                match &candidate.refused {
-                    Some(refused) => Err(refused.clone()),
-                    None => self.look(&candidate.spec, taken.as_deref()).await,
-                }
+    /// All that can fail before anybody is told anything: the sinks, which may take their time, and then the streams.
+    /// Answers those whose sink has not answered yet.
+    async fn prepare(
+        &mut self,
+        candidates: &mut Vec<Candidate>,
+        by_hand: bool,
+        reloaded: &mut Reloaded,
+    ) -> Vec<Candidate> {
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.refused.is_none()) {
+            let told = self.fleet.pipeline(&candidate.name).map(|pipeline| pipeline.told());
+            let pending = told.and_then(|told| told.pending).filter(|pending| pending.hash == candidate.hash);
+            let is_looked = self.looked.get(&candidate.name).is_some_and(|looked| looked.hash == candidate.hash);
+            match pending {
+                // It has its own times.
+                Some(pending) if !by_hand && !is_looked => candidate.refused = Some(pending.problems),
+                _ if !is_looked => self.begin_look(&candidate.name, &candidate.hash, &candidate.spec).await,
+                _ => {}
             }
-        });
-        let looked = futures::future::join_all(looks).await;
-        let names: BTreeSet<String> = self.files.keys().cloned().chain(self.fleet.names()).collect();
-        for (candidate, looked) in candidates.iter_mut().zip(looked) {
+        }
+        self.await_looks(candidates, LOOK_TIME_MAX).await;
+        let is_late = |candidate: &mut Candidate| {
+            candidate.refused.is_none() && self.looking.get(&candidate.name) == Some(&candidate.hash)
+        };
+        let late = candidates.extract_if(.., is_late).collect();
+        self.judge(candidates, reloaded).await;
+        late
+    }
+
+    /// Waits for sinks that take their time, for as long as that may be.
+    async fn wait_for(&mut self, mut late: Vec<Candidate>, reloaded: &mut Reloaded) -> Vec<Candidate> {
+        self.await_looks(&late, SWITCH_TIME_MAX).await;
+        self.judge(&mut late, reloaded).await;
+        late
+    }
+
+    /// Refuses those whose sink or stream cannot be had.
+    async fn judge(&mut self, candidates: &mut [Candidate], reloaded: &mut Reloaded) {
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.refused.is_none()) {
             let file = &candidate.spec.file;
-            match looked {
-                Ok(None) => {}
-                Ok(Some(warning)) => reloaded.warnings += &format!("{file}: warning: {warning}\n"),
-                Err(problem) => candidate.refused = Some(problem),
+            match self.looked.remove(&candidate.name).map(|looked| looked.found) {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(warning))) => reloaded.warnings += &format!("{file}: warning: {warning}\n"),
+                Some(Err(problem)) => candidate.refused = Some(problem),
+                None => candidate.refused = Some(format!("{file}: `sink.object_store`: it has not answered yet\n")),
             }
-            if candidate.refused.is_none()
-                && let Err(fault) = self.fleet.streams.want(&candidate.spec, &names).await
-            {
-                candidate.refused = Some(format!("{file}: {:#}\n", fault.error));
+        }
+        let names: BTreeSet<String> = self.files.keys().cloned().chain(self.fleet.names()).collect();
+        let mut right: Vec<&mut Candidate> =
+            candidates.iter_mut().filter(|candidate| candidate.refused.is_none()).collect();
+        let specs: Vec<&PipelineSpec> = right.iter().map(|candidate| &candidate.spec).collect();
+        let answers = self.fleet.streams.want(&specs, &names).await;
+        for (candidate, answer) in right.iter_mut().zip(answers) {
+            if let Err(fault) = answer {
+                candidate.refused = Some(format!("{}: {:#}\n", candidate.spec.file, fault.error));
             }
         }
     }
 
-    /// Whether its sink and its source can be had; `Ok` with a warning if that is not clear.
-    async fn look(&self, spec: &PipelineSpec, taken: Option<&Wanted>) -> Result<Option<String>, String> {
-        let feeds = |spec: &PipelineSpec| match &spec.source {
-            SourceSpec::Stream(stream) => stream.fed_by == FedBy::Stdin,
-            SourceSpec::Demo(_) | SourceSpec::File(_) => false,
-        };
-        if feeds(spec) != taken.is_some_and(|taken| feeds(&taken.spec)) {
-            let hint = "hint: standard input belongs to who reads it when the process starts: restart hydrant";
-            return Err(format!("{}: `source.stdin` cannot come or go while hydrant runs\n{hint}\n", spec.file));
+    /// Looks again for those that were refused and that time may mend; answers whether something is known at once.
+    async fn look_again(&mut self) -> bool {
+        for pipeline in self.fleet.pipelines() {
+            let Some(pending) = pipeline.told().pending.filter(|pending| pending.is_tried_again) else { continue };
+            let Some(filed) = self.files.get(&pipeline.name) else { continue };
+            if let (Ok(spec), true) = (&filed.revision.spec, filed.revision.inputs.hash() == pending.hash) {
+                let spec = spec.clone();
+                self.begin_look(&pipeline.name, &pending.hash, &spec).await;
+            }
         }
-        let sink = off_async(|| ObjectSink::open(&spec.sink, self.fleet.house.ground.random.clone()));
-        let sink = sink.map_err(|fault| format!("{}: `sink.object_store`: {:#}\n", spec.file, fault.error))?;
-        let store = |spec: &PipelineSpec| (spec.sink.url.clone(), spec.sink.options.clone());
-        if taken.is_none_or(|taken| store(&taken.spec) == store(spec)) {
-            return Ok(None);
+        !self.looked.is_empty()
+    }
+
+    /// Begins to look at the sink of a revision, unless that is under way. What needs no waiting is known at once.
+    async fn begin_look(&mut self, name: &str, hash: &str, spec: &PipelineSpec) {
+        if self.looking.get(name).is_some_and(|looking| looking == hash) {
+            return;
         }
-        match sink.look().await {
-            Look::Reached => Ok(None),
-            Look::Unclear { message } => Ok(Some(format!("`sink.object_store`: {message}"))),
-            Look::Wrong { message, hint } => {
-                let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-                Err(format!("{}: `sink.object_store`: {message}\n{hint}", spec.file))
+        let taken = self.files.get(name).and_then(|filed| filed.taken.clone());
+        let found = look(self.fleet.clone(), spec.clone(), taken);
+        let (name, hash) = (name.to_owned(), hash.to_owned());
+        self.looking.insert(name.clone(), hash.clone());
+        let mut looking = Box::pin(async move { Looked { name, hash, found: found.await } });
+        match futures::poll!(looking.as_mut()) {
+            Poll::Ready(looked) => self.take_in(Ok(looked)),
+            Poll::Pending => _ = self.looks.spawn(looking),
+        }
+    }
+
+    fn take_in(&mut self, looked: Result<Looked, JoinError>) {
+        match looked {
+            Ok(looked) if self.looking.get(&looked.name) == Some(&looked.hash) => {
+                self.looking.remove(&looked.name);
+                self.looked.insert(looked.name.clone(), looked);
+            }
+            // The file has changed since.
+            Ok(_) => {}
+            Err(panic) => {
+                tracing::error!(%panic, "a look at a sink was not finished");
+                self.looking.clear();
+            }
+        }
+    }
+
+    async fn await_looks(&mut self, candidates: &[Candidate], time_max: Duration) {
+        let until = Instant::now() + time_max;
+        while candidates.iter().any(|of| of.refused.is_none() && self.looking.get(&of.name) == Some(&of.hash)) {
+            match tokio::time::timeout_at(until, self.looks.join_next()).await {
+                Ok(Some(looked)) => self.take_in(looked),
+                Ok(None) => self.looking.clear(),
+                Err(_) => return,
             }
         }
     }
@@ -324,17 +426,15 @@ impl Reloader {
         &mut self,
         candidates: Vec<Candidate>,
         removed: &[String],
-        by_hand: bool,
         reloaded: &mut Reloaded,
-    ) -> Vec<(Arc<super::fleet::Pipeline>, u64)> {
+    ) -> Vec<Ordered> {
         let mut goals = Vec::new();
-        for Candidate { name, spec, refused } in candidates {
-            let Some(filed) = self.files.get_mut(&name) else { continue };
-            let hash = filed.revision.inputs.hash().to_owned();
+        for Candidate { name, hash, spec, refused } in candidates {
             if let Some(problems) = refused {
                 self.refuse(&name, &hash, problems, true);
                 continue;
             }
+            let Some(filed) = self.files.get_mut(&name) else { continue };
             match filed.taken {
                 Some(_) => reloaded.changed.push(name.clone()),
                 None => reloaded.added.push(name.clone()),
@@ -344,34 +444,47 @@ impl Reloader {
             filed.taken = Some(taken.clone());
             goals.push((name, taken));
         }
-        for name in &reloaded.unchanged {
-            let (Some(filed), Some(pipeline)) = (self.files.get(name), self.fleet.pipeline(name)) else { continue };
-            let (Some(taken), told) = (&filed.taken, pipeline.told()) else { continue };
-            let fell_back = told.pending.as_ref().is_some_and(|pending| pending.hash == taken.hash);
-            if by_hand && (told.state == State::Stopped || fell_back) {
-                goals.push((name.clone(), taken.clone()));
-            } else if !fell_back {
-                pipeline.tell(|told| told.pending = None);
-            }
-        }
         // New doors are open before old ones close: a file that was renamed reads the same stream.
         self.fleet.streams.settle().await;
         for name in removed {
             if let Some(filed) = self.files.remove(name) {
                 reloaded.removed.push(name.clone());
-                self.fleet.streams.unwant(name, None).await;
-                self.fleet.order(name, &filed.revision.path.display().to_string(), What::Gone);
+                let order = self.fleet.next_order();
+                self.fleet.streams.unwant(order, name, None).await;
+                self.fleet.order(order, name, &filed.revision.path.display().to_string(), What::Gone);
             }
         }
         let mut ordered = Vec::new();
         for (name, taken) in goals {
-            self.fleet.streams.unwant(&name, taken.stream()).await;
-            if let Some(pipeline) = self.fleet.pipeline(&name) {
-                pipeline.tell(|told| told.pending = None);
-            }
-            ordered.push(self.fleet.order(&name, &taken.spec.file, What::Run(taken.clone())));
+            ordered.push(self.run(&name, taken).await);
         }
         ordered
+    }
+
+    /// Of those that have not changed, starts what has stopped again, if that was asked for by hand.
+    async fn start_again(&mut self, unchanged: &[String], by_hand: bool) -> Vec<Ordered> {
+        let mut ordered = Vec::new();
+        for name in unchanged {
+            self.looked.remove(name);
+            let (Some(filed), Some(pipeline)) = (self.files.get(name), self.fleet.pipeline(name)) else { continue };
+            let (Some(taken), told) = (filed.taken.clone(), pipeline.told()) else { continue };
+            let fell_back = told.pending.as_ref().is_some_and(|pending| pending.hash == taken.hash);
+            if by_hand && (told.state == State::Stopped || fell_back) {
+                ordered.push(self.run(name, taken).await);
+            } else if !fell_back && told.pending.is_some() {
+                pipeline.tell(|told| told.pending = None);
+            }
+        }
+        ordered
+    }
+
+    async fn run(&self, name: &str, taken: Arc<Wanted>) -> Ordered {
+        let order = self.fleet.next_order();
+        self.fleet.streams.unwant(order, name, taken.stream()).await;
+        if let Some(pipeline) = self.fleet.pipeline(name) {
+            pipeline.tell(|told| told.pending = None);
+        }
+        (self.fleet.order(order, name, &taken.spec.file, What::Run(taken.clone())), order)
     }
 
     /// What became of it: who is refused, or cannot start.
@@ -396,7 +509,7 @@ impl Reloader {
         let file = self.files.get(name).map(|filed| filed.revision.path.display().to_string()).unwrap_or_default();
         let pipeline = match self.fleet.pipeline(name) {
             Some(pipeline) => pipeline,
-            None => self.fleet.order(name, &file, What::Wait).0,
+            None => self.fleet.order(self.fleet.next_order(), name, &file, What::Wait),
         };
         let known = pipeline.told().pending.filter(|pending| pending.hash == hash);
         if known.as_ref().is_none_or(|known| known.problems != problems) {
@@ -420,14 +533,44 @@ impl Reloader {
     }
 }
 
+/// Who was told, and what to wait for.
+type Ordered = (Arc<Pipeline>, u64);
+
+/// Whether its sink and its source can be had; `Ok` with a warning if that is not clear.
+async fn look(fleet: Arc<Fleet>, spec: PipelineSpec, taken: Option<Arc<Wanted>>) -> Result<Option<String>, String> {
+    let feeds = |spec: &PipelineSpec| match &spec.source {
+        SourceSpec::Stream(stream) => stream.fed_by == FedBy::Stdin,
+        SourceSpec::Demo(_) | SourceSpec::File(_) => false,
+    };
+    if feeds(&spec) != taken.as_ref().is_some_and(|taken| feeds(&taken.spec)) {
+        let hint = "hint: standard input belongs to who reads it when the process starts: restart hydrant";
+        return Err(format!("{}: `source.stdin` cannot come or go while hydrant runs\n{hint}\n", spec.file));
+    }
+    let sink = off_async(|| ObjectSink::open(&spec.sink, fleet.house.ground.random.clone()));
+    let sink = sink.map_err(|fault| format!("{}: `sink.object_store`: {:#}\n", spec.file, fault.error))?;
+    let store = |spec: &PipelineSpec| (spec.sink.url.clone(), spec.sink.options.clone());
+    if taken.is_none_or(|taken| store(&taken.spec) == store(&spec)) {
+        return Ok(None);
+    }
+    match sink.look().await {
+        Look::Reached => Ok(None),
+        Look::Unclear { message } => Ok(Some(format!("`sink.object_store`: {message}"))),
+        Look::Wrong { message, hint } => {
+            let hint = hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            Err(format!("{}: `sink.object_store`: {message}\n{hint}", spec.file))
+        }
+    }
+}
+
 /// A file that is to run as it is.
 struct Candidate {
     name: String,
+    hash: String,
     spec: PipelineSpec,
     refused: Option<String>,
 }
 
-fn wanted(revision: &mut Revision, number: u64, at_start: bool) -> Option<Arc<Wanted>> {
+fn wanted(revision: &Revision, number: u64, at_start: bool) -> Option<Arc<Wanted>> {
     let spec = revision.spec.as_ref().ok()?.clone();
     Some(Arc::new(Wanted { number, hash: revision.inputs.hash().to_owned(), spec, at_start }))
 }

@@ -1,18 +1,22 @@
 //! The streams that pipelines read, and the doors through which producers reach them.
 //!
 //! ```text
-//!  want(pipeline) -> bind, open, hold for the absent, claim, register -> door open
+//!  want(pipeline) -> bind, open, hold for the absent, claim, register -> settle: door open
 //!  unwant         -> nobody wants it: door closed, appends under way answered: what is durable now is all that is owed
 //!  leave          -> drained: mark, forget; nobody claims it: stopped, closed
 //! ```
-//! A stream is open while a pipeline claims it, wanted or draining. The port is bound when the first stream is to be
-//! reached by it, and stays. One lock orders all changes; it is never held while a pipeline is waited for.
+//! A stream is open while a pipeline claims it, wanted or draining, and while it is lent. The port is bound before the first
+//! stream is opened that is to be reached by it, so that an address in use is known early; it is served once doors are
+//! there, as a producer that is told of no such stream may give up. One lock orders all changes; it is never held while a
+//! pipeline is waited for.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::StreamExt;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -34,6 +38,8 @@ use super::{House, bind};
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Free bytes that producers never get, beside room for one chunk of each pipeline.
 const FREE_BYTES_MIN: u64 = 64 << 20;
+/// Streams that are opened at the same time.
+const OPENED_AT_ONCE: usize = 16;
 
 /// All open streams.
 pub struct Streams {
@@ -44,24 +50,49 @@ pub struct Streams {
     stop: CancellationToken,
     inside: tokio::sync::Mutex<Inside>,
     /// What was left by pipelines that are not at work.
-    looked: Mutex<Option<Arc<BTreeMap<String, Left>>>>,
+    looked: Mutex<Arc<BTreeMap<String, Left>>>,
     /// The open streams by name, for who looks.
-    shown: Mutex<BTreeMap<String, Stream>>,
+    shown: Mutex<BTreeMap<String, (Stream, Lent)>>,
 }
+
+/// Keeps a stream open for as long as it lives.
+pub type Lent = Arc<()>;
 
 #[derive(Default)]
 struct Inside {
     open: BTreeMap<String, Open>,
     serving: JoinSet<()>,
-    is_bound: bool,
+    port: Port,
     /// Whether something has changed that doors and limits do not show yet.
     is_unsettled: bool,
     /// By pipeline: bytes of a chunk, which must find room on the disk.
     chunks: BTreeMap<String, u64>,
+    /// By pipeline: the last goal for which it was said what it is to read.
+    told: BTreeMap<String, u64>,
+}
+
+/// Whom producers may push for.
+#[derive(Clone, Copy)]
+enum PushedFor {
+    All,
+    /// Who has no later goal than this.
+    Goal(u64),
+    Nobody,
+}
+
+/// The port of the doors.
+#[derive(Default)]
+enum Port {
+    #[default]
+    Free,
+    /// Callers wait in the backlog.
+    Bound(TcpListener),
+    Served,
 }
 
 struct Open {
     stream: Stream,
+    lent: Lent,
     watching: AbortHandle,
     since_ms: i64,
     /// By pipeline.
@@ -71,6 +102,10 @@ struct Open {
 struct Claim {
     /// Whether producers may push for it; else it reads what is there to the end.
     wanted: bool,
+    /// Whether it has begun to read.
+    is_read: bool,
+    /// Whether records were kept for it before.
+    was_held: bool,
     spec: PipelineSpec,
     stream: StreamSpec,
 }
@@ -95,17 +130,77 @@ impl Streams {
         }
     }
 
-    /// A pipeline is to run: its stream is open when this returns, and keeps its records for it; [`Streams::settle`] opens
-    /// the door. `present`: the names of all pipelines that have a file. Doing it twice is doing it once.
-    pub async fn want(&self, spec: &PipelineSpec, present: &BTreeSet<String>) -> Result<Option<Stream>, Fault> {
+    /// These pipelines are to run: their streams are open when this returns, and keep their records for them;
+    /// [`Streams::settle`] opens the doors. `present`: the names of all pipelines that have a file. Doing it twice is doing
+    /// it once.
+    pub async fn want(&self, specs: &[&PipelineSpec], present: &BTreeSet<String>) -> Vec<Result<(), Fault>> {
+        let wanted = self.want_all(specs, PushedFor::All, present).await;
+        wanted.into_iter().map(|wanted| wanted.map(|_| ())).collect()
+    }
+
+    /// The same for one pipeline as it starts: the stream that it reads. Producers push for it if it works towards goal
+    /// `order` and was told no later one since; without one it only finishes what is owed.
+    pub async fn want_to_read(
+        &self,
+        order: Option<u64>,
+        spec: &PipelineSpec,
+        present: impl Fn() -> BTreeSet<String>,
+    ) -> Result<Option<Stream>, Fault> {
+        let Some(stream) = stream_of(spec) else { return Ok(None) };
+        let present = if self.get(&stream.name).is_some() { BTreeSet::new() } else { present() };
+        let pushed_for = order.map_or(PushedFor::Nobody, PushedFor::Goal);
+        let missing = || Err(Fault::new(Blame::Bug, format!("pipeline {}: not answered", spec.name)));
+        self.want_all(&[spec], pushed_for, &present).await.pop().unwrap_or_else(missing)
+    }
+
+    async fn want_all(
+        &self,
+        specs: &[&PipelineSpec],
+        pushed_for: PushedFor,
+        present: &BTreeSet<String>,
+    ) -> Vec<Result<Option<Stream>, Fault>> {
         let mut inside = self.inside.lock().await;
-        let stream = match &spec.source {
-            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
-            SourceSpec::Stream(wanted) => Some(self.claim(&mut inside, spec, wanted, present).await?),
-        };
-        let before = inside.chunks.insert(spec.name.clone(), spec.limits.size_bytes);
-        inside.is_unsettled |= before != Some(spec.limits.size_bytes);
-        Ok(stream)
+        let inside = &mut *inside;
+        let mut failed: BTreeMap<&str, (Blame, String)> = BTreeMap::new();
+        let mut readers: BTreeMap<&str, (&StreamSpec, BTreeSet<&str>)> = BTreeMap::new();
+        for (spec, wanted) in specs.iter().filter_map(|spec| Some((spec, stream_of(spec)?))) {
+            if wanted.fed_by != FedBy::Stdin
+                && let Err(fault) = self.listen(inside).await
+            {
+                failed.insert(&wanted.name, (fault.blame, format!("{:#}", fault.error)));
+            } else if !inside.open.contains_key(&wanted.name) {
+                readers.entry(&wanted.name).or_insert_with(|| (wanted, BTreeSet::new())).1.insert(&spec.name);
+            }
+        }
+        let free_bytes_min = inside.free_bytes_min();
+        let mut opening: Vec<BoxFuture<'_, (&str, Result<Open, Fault>)>> = Vec::with_capacity(readers.len());
+        for (name, (wanted, readers)) in readers {
+            let opened = async move { (name, self.open(wanted, free_bytes_min, &readers, present).await) };
+            opening.push(Box::pin(opened));
+        }
+        let mut opening = futures::stream::iter(opening).buffer_unordered(OPENED_AT_ONCE);
+        while let Some((name, opened)) = opening.next().await {
+            match opened {
+                Ok(open) => _ = inside.open.insert(name.to_owned(), open),
+                Err(fault) => _ = failed.insert(name, (fault.blame, format!("{:#}", fault.error))),
+            }
+        }
+        let mut answers = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let claimed = match stream_of(spec) {
+                None => Ok(None),
+                Some(wanted) => match failed.get(wanted.name.as_str()) {
+                    Some((blame, error)) => Err(Fault::new(*blame, error.clone())),
+                    None => inside.claim(spec, wanted, pushed_for).map(Some),
+                },
+            };
+            if claimed.is_ok() {
+                let before = inside.chunks.insert(spec.name.clone(), spec.limits.size_bytes);
+                inside.is_unsettled |= before != Some(spec.limits.size_bytes);
+            }
+            answers.push(claimed);
+        }
+        answers
     }
 
     /// Brings doors and limits in line with what is wanted.
@@ -113,49 +208,38 @@ impl Streams {
         self.settle_all(&mut *self.inside.lock().await).await;
     }
 
-    async fn claim(
-        &self,
-        inside: &mut Inside,
-        spec: &PipelineSpec,
-        wanted: &StreamSpec,
-        present: &BTreeSet<String>,
-    ) -> Result<Stream, Fault> {
-        if wanted.fed_by != FedBy::Stdin && !inside.is_bound {
-            let address = self.listen(inside).await?;
-            tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
+    async fn listen(&self, inside: &mut Inside) -> Result<(), Fault> {
+        if !matches!(inside.port, Port::Free) {
+            return Ok(());
         }
-        if !inside.open.contains_key(&wanted.name) {
-            let open = self.open(wanted, inside.free_bytes_min(), present).await?;
-            inside.open.insert(wanted.name.clone(), open);
-        }
-        let Some(open) = inside.open.get_mut(&wanted.name) else {
-            return Err(Fault::new(Blame::Bug, format!("stream {} is not open", wanted.name)));
-        };
-        let about = |spec: &PipelineSpec| spec.about(open.since_ms);
-        let is_same = |claim: &Claim| claim.wanted && claim.stream == *wanted && about(&claim.spec) == about(spec);
-        if !open.claims.get(&spec.name).is_some_and(is_same) {
-            let claim = Claim { wanted: true, spec: spec.clone(), stream: wanted.clone() };
-            open.claims.insert(spec.name.clone(), claim);
-            inside.is_unsettled = true;
-        }
-        // Registered from now on: before anybody releases what it has not read.
-        drop(open.stream.source(&spec.name));
-        Ok(open.stream.clone())
-    }
-
-    async fn listen(&self, inside: &mut Inside) -> Result<SocketAddr, Fault> {
         let settings = &self.settings;
         receive::check_exposure(settings.listen, &settings.auth(), settings.anonymous)
             .map_err(|problem| Fault::new(Blame::Config, problem))?;
-        let listener: TcpListener = bind(settings.listen, "--listen").await?;
-        let address = listener.local_addr().unwrap_or(settings.listen);
-        let _ = self.house.doors.set(DoorsView::new(address, !settings.credentials.is_empty()));
-        inside.serving.spawn(receive::serve(listener, self.doors.clone(), self.stop.clone()));
-        inside.is_bound = true;
-        Ok(address)
+        inside.port = Port::Bound(bind(settings.listen, "--listen").await?);
+        Ok(())
     }
 
-    async fn open(&self, wanted: &StreamSpec, free_bytes_min: u64, present: &BTreeSet<String>) -> Result<Open, Fault> {
+    /// Serves the port from now on, if it is bound.
+    fn serve(&self, inside: &mut Inside) {
+        match std::mem::replace(&mut inside.port, Port::Served) {
+            Port::Bound(listener) => {
+                let address = listener.local_addr().unwrap_or(self.settings.listen);
+                let _ = self.house.doors.set(DoorsView::new(address, !self.settings.credentials.is_empty()));
+                inside.serving.spawn(receive::serve(listener, self.doors.clone(), self.stop.clone()));
+                tracing::info!(%address, "receiving: the Firehose API, and POST /streams/{{stream}}/records");
+            }
+            other => inside.port = other,
+        }
+    }
+
+    /// Opens a stream that `readers` are to read.
+    async fn open(
+        &self,
+        wanted: &StreamSpec,
+        free_bytes_min: u64,
+        readers: &BTreeSet<&str>,
+        present: &BTreeSet<String>,
+    ) -> Result<Open, Fault> {
         let dir = self.dir(&wanted.name);
         let left = off_async(|| self.look())?;
         let shard = spool::shard_of(&self.house.ground, &dir)?;
@@ -171,13 +255,9 @@ impl Streams {
         let stream = Stream::open(&self.house.ground, &dir, &wanted.name, &options).await?;
         let metrics = self.house.metrics.stream(&wanted.name);
         stream.on_sync(move |took| metrics.synced(took));
-        for (name, left) in left.iter().filter(|(name, _)| !present.contains(*name)) {
+        for (name, left) in left.iter().filter(|(name, _)| !readers.contains(name.as_str())) {
             if let Some(position) = left.needs(stream.shard()) {
-                // Registered and at its place, without a trim: those who are to come first are not registered yet.
-                stream.hold(name, position.as_u64().unwrap_or(0));
-                let hint = format!("remove {} to let them go", kept::folder(&self.settings, name).display());
-                let stream = stream.name();
-                tracing::warn!(pipeline = name, stream, hint, "not configured now: its undelivered records are kept");
+                self.hold(&stream, name, position, present.contains(name))?;
             }
         }
         let (faults, failing) = (self.faults.clone(), stream.clone());
@@ -185,30 +265,51 @@ impl Streams {
             let _ = faults.send(failing.failed().await);
         });
         let (watching, since_ms) = (watching.abort_handle(), self.house.ground.clock.now_ms());
-        Ok(Open { stream, watching, since_ms, claims: BTreeMap::new() })
+        Ok(Open { stream, lent: Lent::default(), watching, since_ms, claims: BTreeMap::new() })
     }
 
-    /// What all pipelines have left that are not at work; looked at once, until one of them begins or ends.
+    /// Keeps the records of a stream from `position` on for a pipeline that does not read it now.
+    fn hold(&self, stream: &Stream, pipeline: &str, position: &Position, reads_another: bool) -> Result<(), Fault> {
+        if reads_another && *position >= stream.stats().durable.into() {
+            // Its file was changed while nobody ran, and all that came before that is delivered.
+            self.look_again(pipeline);
+            return self.mark(pipeline, &BTreeMap::from([(stream.shard().clone(), position.clone())]));
+        }
+        // Registered and at its place, without a trim: those who are to come first are not registered yet.
+        stream.hold(pipeline, position.as_u64().unwrap_or(0));
+        let (why, hint) = match reads_another {
+            true => ("it reads another stream now", "let it read this one until they are delivered".to_owned()),
+            false => {
+                let folder = kept::folder(&self.settings, pipeline);
+                ("not configured now", format!("remove {} to let them go", folder.display()))
+            }
+        };
+        let stream = stream.name();
+        tracing::warn!(pipeline, stream, hint, "{why}: its undelivered records are kept");
+        Ok(())
+    }
+
+    /// What all pipelines have left that are not at work; each is looked at once, until it begins or ends its work.
     fn look(&self) -> Result<Arc<BTreeMap<String, Left>>, Fault> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = &*looked {
-            return Ok(left.clone());
-        }
         let at_work = self.house.at_work();
-        let mut all = BTreeMap::new();
-        for name in kept::names(&self.settings).map_err(Fault::disk)? {
-            if !at_work.contains(&name) {
-                let left = Left::look(&self.house.ground, &kept::folder(&self.settings, &name));
-                let left = left.map_err(|fault| fault.context(format!("pipeline {name}")))?;
-                all.insert(name, left);
+        let mut names = kept::names(&self.settings).map_err(Fault::disk)?;
+        names.retain(|name| !at_work.contains(name));
+        let all = Arc::make_mut(&mut looked);
+        all.retain(|name, _| names.contains(name));
+        for name in names {
+            if let Entry::Vacant(unknown) = all.entry(name) {
+                let left = Left::look(&self.house.ground, &kept::folder(&self.settings, unknown.key()));
+                let left = left.map_err(|fault| fault.context(format!("pipeline {}", unknown.key())))?;
+                unknown.insert(left);
             }
         }
-        Ok(looked.insert(Arc::new(all)).clone())
+        Ok(looked.clone())
     }
 
     /// A pipeline begins or ends its work: what has been looked at is not what is.
-    pub fn look_again(&self) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    pub fn look_again(&self, pipeline: &str) {
+        Arc::make_mut(&mut *self.looked.lock().unwrap_or_else(PoisonError::into_inner)).remove(pipeline);
     }
 
     /// What pipelines have left that have no file. Blocking.
@@ -247,16 +348,43 @@ impl Streams {
         absent.into_iter().map(view).collect()
     }
 
-    /// A pipeline is to read no stream any more but `next`, if that: producers push for it into no other. When this
-    /// returns, all that was ever acknowledged for it lies before the durable end, if nobody else wants the stream.
-    pub async fn unwant(&self, pipeline: &str, next: Option<&str>) {
+    /// For goal `order` a pipeline is to read no stream but `next`, if that: producers push for it into no other. When this
+    /// returns, all that was ever acknowledged for it lies before the durable end, if nobody else wants the stream. It
+    /// counts for nothing once a later goal was told.
+    pub async fn unwant(&self, order: u64, pipeline: &str, next: Option<&str>) {
         let mut inside = self.inside.lock().await;
         let inside = &mut *inside;
+        let told = inside.told.entry(pipeline.to_owned()).or_default();
+        if *told > order {
+            return;
+        }
+        *told = order;
         let claims = inside.open.iter_mut().filter(|(name, _)| Some(name.as_str()) != next);
         for claim in claims.filter_map(|(_, open)| open.claims.get_mut(pipeline)) {
             inside.is_unsettled |= std::mem::replace(&mut claim.wanted, false);
         }
         self.settle_all(inside).await;
+    }
+
+    /// A pipeline begins to read this stream. It reads no other now: what it was to read and has not, nor is to read any
+    /// more, holds nothing for it.
+    pub async fn reads(&self, pipeline: &str, stream: Option<&str>) -> Result<(), Fault> {
+        let mut inside = self.inside.lock().await;
+        let inside = &mut *inside;
+        for (name, open) in &mut inside.open {
+            let Some(claim) = open.claims.get_mut(pipeline) else { continue };
+            if Some(name.as_str()) == stream {
+                claim.is_read = true;
+            } else if !claim.wanted && !claim.is_read {
+                if !claim.was_held {
+                    open.stream.forget(pipeline)?;
+                }
+                open.claims.remove(pipeline);
+                inside.is_unsettled = true;
+            }
+        }
+        self.settle_all(inside).await;
+        Ok(())
     }
 
     /// A pipeline has read a stream for the last time; `drained`: all of it is delivered up to here, so that nothing is
@@ -288,6 +416,7 @@ impl Streams {
     pub async fn gone(&self, pipeline: &str) {
         let mut inside = self.inside.lock().await;
         inside.is_unsettled |= inside.chunks.remove(pipeline).is_some();
+        inside.told.remove(pipeline);
         self.settle_all(&mut inside).await;
     }
 
@@ -312,13 +441,15 @@ impl Streams {
                 doors.insert(name.clone(), door);
             }
         }
+        let has_doors = !doors.is_empty();
         self.doors.set_streams(doors);
+        if has_doors {
+            self.serve(inside);
+        }
         for open in inside.open.values().filter(|open| !open.claims.values().any(|claim| claim.wanted)) {
             open.stream.close().await;
         }
-        let unclaimed: Vec<String> =
-            inside.open.iter().filter(|(_, open)| open.claims.is_empty()).map(|(name, _)| name.clone()).collect();
-        for name in unclaimed {
+        for name in self.to_be_closed(inside) {
             if let Some(open) = inside.open.remove(&name) {
                 open.stream.stop().await;
                 open.watching.abort();
@@ -326,20 +457,42 @@ impl Streams {
                 tracing::info!(stream = name, "closed: no pipeline reads it");
             }
         }
-        *self.shown_mut() = inside.open.iter().map(|(name, open)| (name.clone(), open.stream.clone())).collect();
+    }
+
+    /// The streams that nobody claims and nobody has borrowed: they are shown no more. All others are.
+    fn to_be_closed(&self, inside: &mut Inside) -> Vec<String> {
+        let mut shown = self.shown_mut();
+        let mut names = Vec::new();
+        for (name, open) in &inside.open {
+            let is_lent = Arc::strong_count(&open.lent) > 1 + usize::from(shown.contains_key(name));
+            if !open.claims.is_empty() || is_lent {
+                // Looked at again when it is given back.
+                inside.is_unsettled |= open.claims.is_empty();
+                shown.entry(name.clone()).or_insert_with(|| (open.stream.clone(), open.lent.clone()));
+            } else {
+                shown.remove(name);
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// The open streams.
     pub fn shown(&self) -> Vec<Stream> {
-        self.shown_mut().values().cloned().collect()
+        self.shown_mut().values().map(|(stream, _)| stream.clone()).collect()
     }
 
     /// One of them.
     pub fn get(&self, name: &str) -> Option<Stream> {
+        self.shown_mut().get(name).map(|(stream, _)| stream.clone())
+    }
+
+    /// One of them, which stays open for as long as what comes with it lives.
+    pub fn lend(&self, name: &str) -> Option<(Stream, Lent)> {
         self.shown_mut().get(name).cloned()
     }
 
-    fn shown_mut(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
+    fn shown_mut(&self) -> MutexGuard<'_, BTreeMap<String, (Stream, Lent)>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -349,8 +502,8 @@ impl Streams {
 
     /// Waits until the port is served no more, after `stop`.
     pub async fn served(&self) {
-        let mut inside = self.inside.lock().await;
-        while inside.serving.join_next().await.is_some() {}
+        let mut serving = std::mem::take(&mut self.inside.lock().await.serving);
+        while serving.join_next().await.is_some() {}
     }
 
     /// Finishes the group commits under way; nothing is appended after it.
@@ -361,8 +514,44 @@ impl Streams {
 }
 
 impl Inside {
+    /// Notes that a pipeline reads an open stream, and whether producers push for it.
+    fn claim(&mut self, spec: &PipelineSpec, wanted: &StreamSpec, pushed_for: PushedFor) -> Result<Stream, Fault> {
+        let is_pushed_for = match pushed_for {
+            PushedFor::All => true,
+            PushedFor::Goal(order) => self.told.get(&spec.name).is_none_or(|told| *told <= order),
+            PushedFor::Nobody => false,
+        };
+        let Some(open) = self.open.get_mut(&wanted.name) else {
+            return Err(Fault::new(Blame::Bug, format!("stream {} is not open", wanted.name)));
+        };
+        let known = open.claims.get(&spec.name);
+        let about = |spec: &PipelineSpec| spec.about(open.since_ms);
+        let is_same = |claim: &Claim| claim.wanted && claim.stream == *wanted && about(&claim.spec) == about(spec);
+        if known.is_none() || is_pushed_for && !known.is_some_and(is_same) {
+            let claim = Claim {
+                wanted: is_pushed_for,
+                is_read: known.is_some_and(|known| known.is_read),
+                was_held: known.map_or_else(|| open.stream.has_reader(&spec.name), |known| known.was_held),
+                spec: spec.clone(),
+                stream: wanted.clone(),
+            };
+            open.claims.insert(spec.name.clone(), claim);
+            self.is_unsettled = true;
+        }
+        // Registered from now on: before anybody releases what it has not read.
+        drop(open.stream.source(&spec.name));
+        Ok(open.stream.clone())
+    }
+
     fn free_bytes_min(&self) -> u64 {
         FREE_BYTES_MIN + self.chunks.values().sum::<u64>()
+    }
+}
+
+fn stream_of(spec: &PipelineSpec) -> Option<&StreamSpec> {
+    match &spec.source {
+        SourceSpec::Stream(stream) => Some(stream),
+        SourceSpec::Demo(_) | SourceSpec::File(_) => None,
     }
 }
 

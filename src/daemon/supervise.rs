@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cpu::off_async;
+use crate::cpu::{off_async, off_thread};
 use crate::error::{Blame, Fault};
 use crate::pipeline::{self, Leave, Leaving, Way};
 use crate::position::Position;
@@ -116,6 +116,10 @@ impl Supervisor {
         };
         self.good = Some(wanted.clone());
         let ended = match ended {
+            // What one file says, or a promise that was made by what it said before, ends one pipeline.
+            Err(Fault { blame: Blame::Config, error }) if !self.fleet.settings.once => {
+                self.say_stopped(order, Fault { blame: Blame::Sink, error })
+            }
             Err(fault) => self.say_stopped(order, fault),
             Ok(()) if leaving.is(Leave::Cut) => Ended::Left,
             Ok(()) => self.judge_drained(&way, &wanted, owed.flatten(), leaving.is(Leave::Drain)),
@@ -132,15 +136,15 @@ impl Supervisor {
         let mut pause = PAUSE_FIRST;
         let name = self.pipeline.name.clone();
         if self.fleet.house.works(&name) {
-            self.fleet.streams.look_again();
+            self.fleet.streams.look_again(&name);
         }
         loop {
-            let fault = match self.build(&wanted).await {
+            let fault = match self.build(&wanted, order, leave).await {
                 Ok(way) => return Some((wanted, way)),
                 Err(fault) => fault,
             };
             let error = format!("{:#}", fault.error);
-            let at_start = wanted.at_start && self.good.is_none();
+            let at_start = wanted.at_start && self.good.is_none() && !self.fleet.house.is_ready();
             let ends = matches!(fault.blame, Blame::Disk | Blame::Bug) || at_start && fault.ends_process();
             if ends || self.fleet.settings.once {
                 self.say_stopped(order, fault);
@@ -156,10 +160,7 @@ impl Supervisor {
                     is_tried_again: false,
                 };
                 self.pipeline.settle(order, |told| told.pending = Some(pending));
-                self.fleet.streams.unwant(&name, before.stream()).await;
-                if wanted.stream() != before.stream() {
-                    self.leave_stream(&wanted, None).await;
-                }
+                self.fleet.streams.unwant(order, &name, before.stream()).await;
                 (wanted, pause) = (before, PAUSE_FIRST);
                 continue;
             }
@@ -178,11 +179,24 @@ impl Supervisor {
         }
     }
 
-    async fn build(&mut self, wanted: &Wanted) -> Result<Way, Fault> {
-        let Fleet { house, settings, streams, .. } = &*self.fleet;
-        let stream = streams.want(&wanted.spec, &self.fleet.names()).await?;
+    async fn build(&mut self, wanted: &Arc<Wanted>, order: u64, leave: Leave) -> Result<Way, Fault> {
+        let Fleet { house, settings, streams, starts, .. } = &*self.fleet;
+        let _one_of_few = starts.acquire().await;
+        // Who only finishes what is owed takes no more.
+        let order = (leave == Leave::Stay).then_some(order);
+        let stream = streams.want_to_read(order, &wanted.spec, || self.fleet.names()).await?;
         streams.settle().await;
-        let way = off_async(|| build::whole_way(house, settings, &wanted.spec, stream.as_ref(), &mut self.known))?;
+        let (house, settings, of, known) =
+            (house.clone(), settings.clone(), wanted.clone(), std::mem::take(&mut self.known));
+        let (way, known) = off_thread(move || {
+            let mut known = known;
+            let way = build::whole_way(&house, &settings, &of.spec, stream.as_ref(), &mut known);
+            (way, known)
+        })
+        .await;
+        self.known = known;
+        let way = way?;
+        streams.reads(&self.pipeline.name, wanted.stream()).await?;
         Ok(Way { sweeps: self.good.is_none(), ..way })
     }
 
@@ -200,6 +214,7 @@ impl Supervisor {
     async fn leave_stream(&mut self, of: &Wanted, drained: Option<&Position>) -> bool {
         let Some(stream) = of.stream() else { return true };
         let name = self.pipeline.name.clone();
+        self.fleet.house.replaying.leave_stream(&name).await;
         if drained.is_none() {
             tracing::warn!(pipeline = name, stream, "left before all was delivered: its undelivered records are kept");
         }

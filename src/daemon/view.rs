@@ -21,14 +21,13 @@ use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, Stat
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
-use super::replay::{Kit, Replaying, opener};
+use super::replay::{Kit, opener};
 
 /// What runs.
 pub struct Standing {
     fleet: Arc<Fleet>,
     requests: mpsc::Sender<Request>,
     started_ms: i64,
-    replaying: Replaying,
 }
 
 impl Standing {
@@ -36,26 +35,33 @@ impl Standing {
     pub fn new(fleet: &Arc<Fleet>, requests: mpsc::Sender<Request>) -> Standing {
         tokio::spawn(sample(fleet.house.metrics.clone()));
         let started_ms = fleet.house.ground.clock.now_ms();
-        Standing { fleet: fleet.clone(), requests, started_ms, replaying: Replaying::default() }
+        Standing { fleet: fleet.clone(), requests, started_ms }
     }
 
     /// What a replay of a pipeline needs.
     fn kit(&self, pipeline: &str) -> Result<Kit, Fault> {
         let super::House { ground, budget, metrics, .. } = self.fleet.house.clone();
-        let running =
-            self.fleet.pipeline(pipeline).map(|of| of.told()).and_then(|told| Some((told.way?, told.wanted?)));
-        let Some((way, wanted)) = running else {
+        let told = self.fleet.pipeline(pipeline).map(|of| of.told());
+        let known = told.is_some();
+        let Some((way, wanted)) = told.and_then(|told| Some((told.way?, told.wanted?))) else {
+            if known {
+                let hint = "hint: stop the daemon, and replay with --state";
+                return Err(Fault::new(Blame::Config, format!("pipeline {pipeline} does not run now\n{hint}")));
+            }
             let names: Vec<String> = self.fleet.pipelines().iter().map(|of| of.name.clone()).collect();
             let message = format!("no pipeline {pipeline} runs here: there are {}", names.join(", "));
             return Err(Fault::new(Blame::Config, message));
         };
+        let (stream, lent) = wanted.stream().and_then(|name| self.fleet.streams.lend(name)).unzip();
         Ok(Kit {
             state: self.fleet.settings.state.clone(),
             recipe: way.recipe.clone(),
             transforms: wanted.spec.transforms.clone(),
             open_sink: opener(wanted.spec.sink.clone(), &ground),
-            stream: wanted.stream().and_then(|name| self.fleet.streams.get(name)),
+            stream,
+            lent,
             stream_is_read: true,
+            sweeps: true,
             stop: CancellationToken::new(),
             ground,
             budget,
@@ -101,6 +107,9 @@ impl Admin for Standing {
     }
 
     fn ills(&self) -> Vec<String> {
+        if !self.fleet.house.is_ready() {
+            return vec!["starting".to_owned()];
+        }
         let of_house = super::lock(&self.fleet.house.ills).clone();
         of_house.into_iter().chain(self.fleet.ills()).collect()
     }
@@ -132,7 +141,7 @@ impl Admin for Standing {
 
     fn replay(&self, ask: Ask) -> Hearing {
         let kit = self.kit(&ask.pipeline);
-        self.replaying.begin(ask, kit)
+        self.fleet.house.replaying.begin(ask, kit)
     }
 
     async fn reload(&self) -> Reloaded {

@@ -23,6 +23,14 @@ const STEP_BYTES: u64 = 1 << 10;
 /// Promises that may wait in the outbox, however small they are.
 const PROMISES_MAX: u64 = 128;
 
+/// Bytes that may wait in the outbox of one pipeline, at the least.
+const OUTBOX_BYTES_LEAST: u64 = 2 << 30;
+
+/// Bytes that may wait in the outbox of a pipeline whose largest object has `size_bytes`: room for four of them.
+pub fn outbox_bytes_max(size_bytes: u64) -> u64 {
+    OUTBOX_BYTES_LEAST.max(size_bytes.saturating_mul(4))
+}
+
 /// How much may wait in the outbox. When it is full, cutting stops, sources pause, the spool fills, and producers are
 /// throttled.
 #[derive(Debug, Clone)]

@@ -208,6 +208,11 @@ impl Log {
         }
     }
 
+    /// Whether this reader is registered.
+    pub fn is_registered(&self, reader: &str) -> bool {
+        lock(&self.readers).contains_key(reader)
+    }
+
     /// Registers a reader that has released all below `from`. Removes nothing.
     pub fn hold(&self, reader: &str, from: u64) {
         let mut readers = lock(&self.readers);

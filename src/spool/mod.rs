@@ -34,7 +34,7 @@ use tokio::sync::{Notify, RwLock, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cpu::off_async;
+use crate::cpu::{off_async, off_thread};
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::position::Shard;
@@ -165,11 +165,13 @@ impl Stream {
     ///
     /// On a full disk it opens too: what is durable can be read, appends answer `Full`. A fault is the disk's.
     pub async fn open(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Result<Stream, Fault> {
-        let (log, writer) = off_async(|| {
-            let (log, start) = recover::recover(ground, dir, name, options)?;
+        let (ground, dir, named, options) = (ground.clone(), dir.to_owned(), name.to_owned(), options.clone());
+        let (log, writer) = off_thread(move || {
+            let (log, start) = recover::recover(&ground, &dir, &named, &options)?;
             let writer = Writer::new(log.clone(), options.segment_bytes, start);
             Ok::<_, Fault>((log, writer))
         })
+        .await
         .map_err(|fault| fault.context(format!("stream {name}")))?;
         if let Some((blame, reason)) = log.failed.borrow().clone() {
             return Err(Fault::new(blame, reason).context(format!("stream {name}")));
@@ -227,6 +229,11 @@ impl Stream {
     /// Keeps the records from number `from` on for a reader that is not there now. Removes nothing.
     pub fn hold(&self, reader: &str, from: u64) {
         self.log.hold(reader, from);
+    }
+
+    /// Whether records are kept for this reader.
+    pub fn has_reader(&self, reader: &str) -> bool {
+        self.log.is_registered(reader)
     }
 
     /// Forgets a reader (its pipeline is gone): it holds nothing back any more.

@@ -48,9 +48,9 @@ pub fn recover(ground: &Ground, dir: &Path, name: &str, options: &Options) -> Re
         // An accepted gap at the end: its numbers are never given out again, and all before it was durable.
         (walked.end, walked.rescued) = (*end, None);
     }
-    let arrival_ms = closed.iter().map(|(header, _)| header.arrival_ms).max();
-    let arrival_ms = arrival_ms.unwrap_or(i64::MIN).max(walked.arrival_ms);
-    let once = recovery.window(&closed, &walked.calls, arrival_ms)?;
+    let in_headers = closed.last().map_or(i64::MIN, |(header, _)| header.arrival_ms);
+    let arrival_ms = walked.arrival_ms.unwrap_or(in_headers);
+    let once = recovery.window(&closed, &walked.calls)?;
     let segments = closed.iter().map(|(header, len)| Arc::new(Segment::new(header, *len, *len))).collect();
     let shard = identity::shard(incarnation);
     let log = Log::new(ground.clone(), dir.to_owned(), name.to_owned(), shard, options, segments, gaps);
@@ -86,7 +86,8 @@ struct Call {
 struct Walked {
     /// The number behind its last record that counts.
     end: u64,
-    arrival_ms: i64,
+    /// Of the last of them.
+    arrival_ms: Option<i64>,
     rescued: Option<Rescued>,
     calls: Vec<Call>,
 }
@@ -185,7 +186,7 @@ impl Recovery<'_> {
 
     /// Walks over the last segment.
     fn last(&self, closed: &[(Header, u64)], lost_end: u64) -> Result<Walked, Fault> {
-        let nothing = Walked { end: lost_end, arrival_ms: i64::MIN, rescued: None, calls: Vec::new() };
+        let nothing = Walked { end: lost_end, arrival_ms: None, rescued: None, calls: Vec::new() };
         let mut walked = match closed.last() {
             Some((header, len)) if lost_end == 0 => self.walk(header, *len)?,
             _ => nothing,
@@ -243,16 +244,16 @@ impl Recovery<'_> {
         Ok(Walked { end: walk.end, arrival_ms: walk.arrival_whole_ms, rescued, calls: walk.calls })
     }
 
-    /// The calls that are younger than the window.
-    fn window(&self, closed: &[(Header, u64)], last: &[Call], arrival_ms: i64) -> Result<Once, Fault> {
+    /// The calls that are younger than the window. Those that a clock ahead of ours has dated count as new.
+    fn window(&self, closed: &[(Header, u64)], last: &[Call]) -> Result<Once, Fault> {
         let window_ms = self.options.once_window_ms;
-        let now_ms = self.ground.clock.now_ms().max(arrival_ms);
+        let now_ms = self.ground.clock.now_ms();
         let oldest_ms = now_ms.saturating_sub_unsigned(window_ms);
         let mut older: Vec<Vec<Call>> = Vec::new();
         let mut count = last.len();
         for pair in closed.windows(2).rev() {
             let ((header, len), (next, _)) = (&pair[0], &pair[1]);
-            if next.arrival_ms <= oldest_ms || count >= ONCE_KEYS_MAX {
+            if next.arrival_ms.max(header.arrival_ms) <= oldest_ms || count >= ONCE_KEYS_MAX {
                 break;
             }
             older.push(self.calls(header, *len, next.base)?);
@@ -260,7 +261,7 @@ impl Recovery<'_> {
         }
         let mut once = Once::default();
         for call in older.iter().rev().flatten().chain(last).filter(|call| call.arrival_ms > oldest_ms) {
-            let age_ms = now_ms.saturating_sub(call.arrival_ms).unsigned_abs();
+            let age_ms = now_ms.saturating_sub(call.arrival_ms).max(0).unsigned_abs();
             once.insert(call.key, call.appended, window_ms.saturating_sub(age_ms));
         }
         Ok(once)
@@ -293,8 +294,8 @@ struct Walk {
     hint: u64,
     /// Behind the last whole group.
     end: u64,
-    arrival_ms: i64,
-    arrival_whole_ms: i64,
+    arrival_ms: Option<i64>,
+    arrival_whole_ms: Option<i64>,
     calls: Vec<Call>,
     calls_whole: usize,
     /// Where the group under way began.
@@ -310,8 +311,8 @@ impl Walk {
             expected: header.base,
             hint: header.base,
             end: header.base,
-            arrival_ms: i64::MIN,
-            arrival_whole_ms: i64::MIN,
+            arrival_ms: None,
+            arrival_whole_ms: None,
             calls: Vec::new(),
             calls_whole: 0,
             begun: None,
@@ -322,7 +323,7 @@ impl Walk {
     fn take(&mut self, frame: &Frame) {
         let (first, start) = *self.begun.get_or_insert((frame.durable, self.at));
         self.hint = self.hint.max(frame.durable);
-        self.arrival_ms = self.arrival_ms.max(frame.arrival_ms);
+        self.arrival_ms = Some(frame.arrival_ms);
         self.calls.extend(call_of(frame));
         self.at += frame.bytes() as u64;
         self.expected = frame.end();

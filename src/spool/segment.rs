@@ -39,7 +39,7 @@ pub struct Header {
     /// Number of the first record; all below was durable before this file had its name.
     pub base: u64,
     pub salt: Salt,
-    /// The latest arrival of any record below `base`, so that arrivals never go backwards.
+    /// The arrival of the last record below `base`.
     pub arrival_ms: i64,
 }
 

@@ -38,7 +38,7 @@ pub struct Start {
     /// The number of the next record.
     pub next: u64,
     pub next_id: u64,
-    /// The latest arrival so far.
+    /// The arrival of the last record.
     pub arrival_ms: i64,
     pub rescued: Option<Rescued>,
     pub once: Once,
@@ -228,7 +228,7 @@ impl Writer {
         let mut arrival_ms = self.start.arrival_ms;
         let mut appended = Vec::with_capacity(fresh.len());
         for append in fresh {
-            arrival_ms = arrival_ms.max(append.records.arrival_ms(0));
+            arrival_ms = in_order(arrival_ms, append.records.arrival_ms(0));
             let count = append.records.len() as u32;
             let group_left = (end - buffer.len() - frame::bytes_of(&append.records)) as u32;
             let heading = Heading { first, arrival_ms, durable, group_left, once: append.once };
@@ -389,6 +389,15 @@ impl Writer {
 
 /// Bytes in the active segment from which on a stream is worth a segment created in advance.
 const PREPARE_AFTER_BYTES: u64 = 1 << 20;
+
+/// How far the clock may go back while arrivals stand still, in milliseconds. One that goes back further was wrong
+/// before, or is wrong now: it is followed, or a single jump ahead would be the time of all records until it is reached.
+const BACK_MS_MAX: i64 = 10_000;
+
+/// When a record arrived, by a clock that shows `now_ms`, behind one that arrived at `last_ms`.
+fn in_order(last_ms: i64, now_ms: i64) -> i64 {
+    if now_ms < last_ms.saturating_sub(BACK_MS_MAX) { now_ms } else { now_ms.max(last_ms) }
+}
 
 /// Zeros that make whole blocks of what ends at byte `end`, where they replace nothing but zeros.
 fn zeros_behind(end: u64, allocated: u64) -> usize {

@@ -104,7 +104,7 @@ pub struct Summary {
     pub unreadable: u64,
     /// Lines for other reasons than those asked for, and those that a replay had set aside as unreadable.
     pub left_alone: u64,
-    /// Error objects that went meanwhile.
+    /// Error objects that went meanwhile, or became others.
     pub gone: u64,
 }
 

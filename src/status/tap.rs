@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(whole(b"{\"n\":1.50, \"n\": 2}"), format!("{head},\"payload\":{{\"n\":1.50, \"n\": 2}}}}\n"));
         assert_eq!(whole(b"{\n \"a\":\r\n1}"), format!("{head},\"payload\":{{  \"a\":  1}}}}\n"), "one line");
         assert_eq!(whole(b"GET /\n"), format!("{head},\"text\":\"GET /\\n\"}}\n"));
-        assert_eq!(whole(b"\xff"), format!("{head},\"base64\":\"/w==\"}}\n"));
+        assert_eq!(whole(b"\xff"), "{\"arrival_ms\":5,\"base64\":\"/w==\",\"stage\":\"source\"}\n");
         assert_eq!(
             shown("{\"a\":\"é".as_bytes().split_last().unwrap().1, 100),
             "{\"arrival_ms\":5,\"stage\":\"source\",\"text\":\"{\\\"a\\\":\\\"\",\"whole_bytes\":100}\n",

@@ -76,7 +76,8 @@ fn what_was_delivered_whole_is_proved_and_a_missing_or_doubled_object_is_found()
     last.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
 
     // The same records under another range, then under the same range elsewhere, which is what prefixes do.
-    let object = &objects[objects.len() / 2];
+    let is_first_part = |path: &&PathBuf| !path.to_str().unwrap().contains("-p0");
+    let object = objects.iter().find(|path| range(path).0 > 0 && is_first_part(path)).unwrap();
     let (start, end) = range(object);
     let doubled = renamed(object, start, start + 1);
     fs::copy(object, &doubled).unwrap();
@@ -129,7 +130,7 @@ async fn a_bucket_is_listed_page_by_page_with_the_options_of_the_pipeline() {
     demo(&home, &format!("{}, prefix: \"{{arrival:%Y}}/{{country}}/\"", bucket(server.address, "lake/a b")));
     says(&home.run("audit --pipeline demo.yaml --state state"), 0, "audit of s3://lake/a b: ");
     let objects: Vec<_> = files(&lake);
-    let (start, end) = range(&objects[0]);
+    let (start, end) = objects.iter().map(|path| range(path)).max().unwrap();
     objects.iter().filter(|path| range(path) == (start, end)).for_each(|path| fs::remove_file(path).unwrap());
     let found = home.run("audit --pipeline demo.yaml --state state");
     assert_eq!(found.code, 1, "{}", found.stdout);
@@ -139,9 +140,8 @@ async fn a_bucket_is_listed_page_by_page_with_the_options_of_the_pipeline() {
     for n in 0..2_500u64 {
         fs::write(many.join(format!("m-7f-{:016}-{:016}.log", n * 10, n * 10 + 10)), "x").unwrap();
     }
-    says(&home.run("audit --pipeline demo.yaml"), if start == 0 { 0 } else { 1 }, "of other pipelines: 2500 objects");
-    home.write("many.yaml", fs::read_to_string(home.path("demo.yaml")).unwrap());
-    fs::rename(home.path("many.yaml"), home.path("m.yaml")).unwrap();
+    says(&home.run("audit --pipeline demo.yaml"), 0, "of other pipelines: 2500 objects");
+    fs::copy(home.path("demo.yaml"), home.path("m.yaml")).unwrap();
     says(&home.run("audit --pipeline m.yaml"), 0, "0..25000 in 2500 ranges, 25000 positions covered");
 }
 
@@ -164,7 +164,8 @@ fn a_daemon_at_work_and_one_that_was_killed_are_proved_as_well() {
         daemon.kill();
     }
     let daemon = home.start("in.yaml --anonymous");
-    until("all is delivered", || (daemon.positions("in")[1] >= sent as f64).then_some(()));
+    let delivered = format!("position=\"delivered\"}} {sent}.0");
+    until("all is delivered", || daemon.metrics().contains(&delivered).then_some(()));
     says(&home.run("audit --pipeline in.yaml --state state"), 0, &format!("0..{sent} in"));
     daemon.stop();
     says(&home.run("audit ./out --state state"), 0, &format!("{sent} positions covered, checkpoint {sent}"));

@@ -84,7 +84,7 @@ fn it_reads_well() {
         "  buffer.size                         128 MiB\n",
         "Sample: 4 records of standard input, ",
         "  filter: 4 in, 3 out, 1 dropped, 0 set aside\n",
-        "         1 records  format-conversion-failed DataFormatConversion.MalformedData\n",
+        "         1 record   format-conversion-failed DataFormatConversion.MalformedData\n",
         "  disk      10 GiB  spool of the stream `clicks`; above, producers are told to slow down\n",
     ] {
         assert!(told.contains(line), "not there: {line}\n{told}");

@@ -239,3 +239,71 @@ fn a_folder_that_is_gone_changes_nothing() {
     assert_eq!(reload(&daemon).0, 200);
     daemon.stop();
 }
+
+#[test]
+fn a_pipeline_that_could_never_start_takes_no_more_when_it_is_removed_and_goes_once_it_has_delivered() {
+    let home = Home::new();
+    home.write("pipelines/x.yaml", of_stream("s", SOON, "url: ./out"));
+    home.write("out", "a file where its folder is to be");
+    let daemon = home.start("pipelines");
+    daemon.put_batch("s", &numbers(0..10));
+    fs::remove_file(home.path("pipelines/x.yaml")).unwrap();
+    daemon.hang_up();
+    until("it drains", || (of(&view(&daemon), "x")["state"] == "draining").then_some(()));
+    let refused = || http(daemon.data(), "POST /streams/s/records", "", b"11").0 == 404;
+    until("its door is closed", || refused().then_some(()));
+    fs::remove_file(home.path("out")).unwrap();
+    until("it is gone", || of(&view(&daemon), "x").is_null().then_some(()));
+    assert_eq!(lines(&home, "out"), each_once(0..10));
+    daemon.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipeline_that_comes_back_to_its_stream_before_it_has_left_it_holds_nothing_of_the_other() {
+    let (home, buckets, address) = (Home::new(), Buckets::new(), free_address().await);
+    buckets.create("lake");
+    let _server = S3Server::start_at(address, &buckets).await;
+    let right = bucket(address, "lake/in/");
+    let wrong = right.replace("env:LAKE_SECRET", "not-it");
+    home.write("pipelines/x.yaml", of_stream("s", SOON, &wrong));
+    let daemon = home.start("pipelines");
+    daemon.put_batch("s", &numbers(0..10));
+    daemon.hears("the sink refuses an object", |_| true);
+    home.write("pipelines/x.yaml", of_stream("t", SOON, &wrong));
+    assert_eq!(reload(&daemon).0, 200);
+    assert_eq!((of(&view(&daemon), "x")["state"].as_str(), streams(&daemon)), (Some("draining"), 2));
+    home.write("pipelines/x.yaml", of_stream("s", SOON, &right));
+    assert_eq!(reload(&daemon).0, 200);
+    daemon.put_batch("s", &numbers(10..15));
+    daemon.delivers("x", 15);
+    until("the other stream is closed", || (streams(&daemon) == 1).then_some(()));
+    daemon.stop();
+}
+
+fn streams(daemon: &Daemon) -> usize {
+    view(daemon)["streams"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_sink_that_does_not_answer_holds_up_nobody_else() {
+    let home = Home::new();
+    home.write("pipelines/x.yaml", of_stream("s", SOON, "url: ./x"));
+    home.write("pipelines/y.yaml", of_stream("t", SOON, "url: ./y"));
+    let daemon = home.start("pipelines");
+    // Calls wait in its backlog.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    home.write("pipelines/x.yaml", of_stream("s", SOON, &bucket(silent.local_addr().unwrap(), "lake/in/")));
+    home.write("pipelines/y.yaml", of_stream("t", SOON, "url: ./y, prefix: \"new/\""));
+    let asking = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| reload(&daemon));
+        let seen = until("the other runs its new revision", || {
+            let seen = view(&daemon);
+            (of(&seen, "y")["revision"]["number"] == 2).then_some(seen)
+        });
+        assert!(of(&seen, "x")["pending"].is_null(), "nothing is known of its sink yet: {seen}");
+        asked.join().unwrap()
+    });
+    assert_eq!(asking.0, 422, "{}", asking.1);
+    assert_eq!(asking.1["changed"], serde_json::json!(["y"]));
+    daemon.stop();
+}

@@ -34,7 +34,7 @@ fn shown(page: &str) -> Families {
         } else if !line.starts_with('#') {
             let series = line.split(['{', ' ']).next().unwrap();
             let of_histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| series.strip_suffix(end));
-            let family = families.get_mut(series).or(None);
+            let family = families.get_mut(series);
             let (_, labels) = match family {
                 Some(family) => family,
                 None => families.get_mut(of_histogram.unwrap()).unwrap(),

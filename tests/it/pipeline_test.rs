@@ -58,6 +58,19 @@ fn cases_pass_in_every_format_that_is_read_back() {
 }
 
 #[test]
+fn rows_of_avro_are_not_compared_and_that_is_said() {
+    let home = home("{ avro: { schema: { user: string } } }");
+    let case = "cases:\n  - name: as it is\n    input: [{ user: a }]\n    objects: [\"*/user=a/clicks-*.avro\"]\n";
+    home.write("clicks.test.yaml", case);
+    let ended = home.run("test .");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    home.write("clicks.test.yaml", format!("{case}    output: [{{ user: a }}]\n"));
+    let ended = home.run("test .");
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stdout.contains("objects of Avro are not read back here\n  hint: leave `output` out"), "{ended:?}");
+}
+
+#[test]
 fn rows_of_csv_are_texts() {
     let home = home("{ csv: { schema: { user: string, price: int64 }, on_unknown: drop } }");
     home.write(
@@ -115,6 +128,17 @@ fn what_differs_is_shown_with_its_line() {
         assert!(ended.stdout.contains(words), "not there: {words}\n{}", ended.stdout);
     }
     assert!(!ended.stdout.contains("1 day=2026-11-19"), "what is as expected is not shown: {}", ended.stdout);
+}
+
+#[test]
+fn the_line_is_that_of_the_case_whatever_its_records_are_called() {
+    let home = home("{ lines: {} }");
+    home.write(
+        "clicks.test.yaml",
+        "cases:\n  - name: right\n    input:\n      - name: of a record\n        user: a\n  - name: careless\n    input: [\"no JSON\"]\n",
+    );
+    let ended = home.run("test .");
+    assert!(ended.stdout.contains("FAILED  clicks: careless\n        clicks.test.yaml:6\n"), "{ended:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Home, files, pipeline, until};
+use crate::support::daemon::{Home, files, http, pipeline, until};
 
 const PLAIN: &str = "lines: {}";
 const SOON: &str = "200ms";
@@ -167,7 +167,8 @@ fn a_schema_file_that_changes_is_a_change_and_what_is_wrong_in_it_is_told() {
     daemon.stop();
     let object = files(&home.path("out")).pop().unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(object).unwrap()).unwrap();
-    assert_eq!(reader.schema().fields().len(), 2);
+    let columns: Vec<&String> = reader.schema().fields().iter().map(|column| column.name()).collect();
+    assert_eq!(columns, ["id", "name", "_rest"]);
 }
 
 #[test]
@@ -197,6 +198,49 @@ fn a_broken_file_leaves_the_old_revision_running_and_is_taken_as_soon_as_it_is_m
     assert_eq!(daemon.reload().0, 200);
     daemon.stop();
     assert_eq!(lines(&home.path("a")), text(&records(0..10)));
+}
+
+#[test]
+fn an_empty_folder_is_watched_until_there_is_a_pipeline_and_is_an_error_for_once() {
+    let home = Home::new();
+    fs::create_dir(home.path("p")).unwrap();
+    let checked = home.run("check p");
+    assert_eq!(checked.code, 0, "{checked:?}");
+    assert!(checked.stderr.starts_with("p: warning: no pipelines yet"), "{checked:?}");
+    let once = home.run("run p --once --state state");
+    assert_eq!(once.code, 78, "{once:?}");
+    assert!(once.stderr.starts_with("p: the folder holds no pipeline"), "{once:?}");
+    let daemon = home.start("p");
+    assert!(daemon.log().contains("p: warning: no pipelines yet"), "{}", daemon.log());
+    assert_eq!(daemon.healthz().0, 200);
+    let (status, reloaded) = daemon.reload();
+    assert_eq!(status, 200, "{reloaded}");
+    home.write("p/x.yaml", to("x"));
+    daemon.runs("x", 1);
+    daemon.put_lines("clicks", &records(0..10));
+    daemon.delivers("x", 10);
+    fs::remove_file(home.path("p/x.yaml")).unwrap();
+    until("x has gone", || daemon.seen("x").is_null().then_some(()));
+    assert_eq!(daemon.healthz().0, 200);
+    daemon.stop();
+    assert_eq!(lines(&home.path("x")), text(&records(0..10)));
+}
+
+#[test]
+fn who_asks_without_saying_that_he_means_it_reloads_nothing() {
+    let home = Home::new();
+    home.write("p/x.yaml", to("a"));
+    let daemon = home.start("p");
+    for headers in ["", "x-hydrant: 0\r\n", "x-hydrant: 1\r\nHost: evil.example\r\n"] {
+        let (status, why) = http(daemon.admin(), "POST /api/reload", headers, b"");
+        assert_eq!(status, 403, "{headers:?}: {why}");
+    }
+    assert_eq!(http(daemon.admin(), "GET /api/reload", "x-hydrant: 1\r\n", b"").0, 405);
+    let log = daemon.log();
+    assert!(!log.contains("\"reloaded\""), "{log}");
+    assert_eq!(daemon.reload().0, 200);
+    daemon.hears("reloaded", |_| true);
+    daemon.stop();
 }
 
 #[test]

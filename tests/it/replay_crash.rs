@@ -102,7 +102,9 @@ fn kit(world: &World, life: u64) -> Kit {
         transforms: vec![Arc::new(Marker { life })],
         open_sink: Box::new(move |_| Ok(ObjectSink::over(Arc::new(store.clone()), Path::ROOT, random.clone()))),
         stream: None,
+        lent: None,
         stream_is_read: false,
+        sweeps: true,
         stop: CancellationToken::new(),
         ground,
     }
@@ -177,7 +179,7 @@ fn a_call_that_nobody_disturbs_delivers_each_record_once_and_leaves_little() {
     let (mut world, planted) = world(Fate::gentle(1));
     let summary = call(&world, 1).unwrap();
     assert_eq!((summary.records, summary.error_objects, summary.delivered + summary.rejected), (RECORDS, 3, RECORDS));
-    assert_eq!(summary.by_reason["processing-failed"], RECORDS);
+    assert_eq!(summary.by_reason["format-conversion-failed"], RECORDS);
     assert_eq!(delivered(&world, &planted), once());
     world.restart(None);
     let files = world.ground().disk.list(&PathBuf::from("/state/replays/p/errors")).unwrap();

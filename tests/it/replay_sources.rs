@@ -35,7 +35,7 @@ impl ErrorObjects {
             for n in 0..count {
                 let record = format!("{number} {n} {}", "x".repeat((n * 37) % 300)).into_bytes();
                 let reason = Reason { by: RejectedBy::Transform, code: "X", message: "m".into() };
-                lines.append(&Rejected::new(record.clone().into(), 1, reason), 2, &mut text);
+                lines.append(&Rejected::new(record.clone().into(), 1_700_000_000_000, reason), 2, &mut text);
                 records.push(record);
             }
             let name = format!("errors/{number}");
@@ -52,7 +52,7 @@ impl Case for ErrorObjects {
     async fn open(&self) -> Box<dyn Source> {
         let options = Options::at(self.dir.path().to_str().unwrap());
         let sink = ObjectSink::open_to_read(&options, Random::real()).unwrap();
-        Box::new(ErrorSource::new(sink, self.plan.clone(), Arc::new(Sight::default())).unwrap())
+        Box::new(ErrorSource::new(sink, Arc::new(self.plan.clone()), Arc::new(Sight::default())).unwrap())
     }
 
     async fn expected(&self) -> Vec<Vec<Vec<u8>>> {

@@ -540,7 +540,8 @@ fn each_command_has_an_example_that_its_own_parser_takes() {
             Some((_, examples)) => {
                 let lines = examples.lines().take_while(|line| line.starts_with("  ")).map(str::trim);
                 for line in lines.flat_map(|line| line.split("&&")) {
-                    if let Err(error) = Cli::try_parse_from(words(line)) {
+                    let (command, _input) = line.split_once(" < ").unwrap_or((line, ""));
+                    if let Err(error) = Cli::try_parse_from(words(command)) {
                         wrong.push(format!("{name}: `{}`: {error}", line.trim()));
                     }
                 }

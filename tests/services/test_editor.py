@@ -112,9 +112,9 @@ def editor(server, tmp_path):
     schema = tmp_path / "pipeline.schema.json"
     schema.write_bytes(subprocess.check_output([os.environ["HYDRANT"], "schema", "json-schema"]))
     editor = Editor(server, schema, tmp_path)
-    yield editor
-    editor.process.kill()
-    editor.process.wait()
+    with editor.process:
+        yield editor
+        editor.process.kill()
 
 
 def test_a_right_pipeline_has_no_marks(editor):

@@ -124,17 +124,24 @@ async fn judge(
     let mut survey = Survey::of(only);
     sink.list("", &mut |listed| survey.see(listed)).await?;
     let survey = survey.finish();
-    let mut states = Vec::new();
+    let (mut states, mut absent) = (Vec::new(), Vec::new());
     for (pipeline, before) in before {
         // A folder of a pipeline that writes elsewhere says nothing about this place.
         let here = survey.shards.keys().any(|(of, _)| *of == pipeline) || survey.is_only(&pipeline);
         if let (true, Some(state)) = (here, state) {
             let after = off_async(|| state::look(state, &pipeline))?;
             states.push((pipeline, States { before, after }));
+        } else if before.checkpoint.values().any(|at| *at > 0.into()) {
+            absent.push(pipeline);
         }
     }
     let url = sink.location("");
-    Ok(Report::of(url.trim_end_matches('/').to_owned(), survey, &states, dropped_ok))
+    let mut report = Report::of(url.trim_end_matches('/').to_owned(), survey, &states, dropped_ok);
+    if !absent.is_empty() {
+        let names = absent.join(", ");
+        report.notes.push(format!("nothing lies here of what the state folder has delivered for {names}: not judged"));
+    }
+    Ok(report)
 }
 
 fn looks(state: &Path, only: Option<&str>) -> Result<Vec<(String, state::OfState)>, Fault> {

@@ -8,6 +8,7 @@ use super::ranges::{Found, Tiling};
 use super::state::{OfState, Promise};
 use super::survey::{OfShard, Survey};
 use crate::position::{Position, Shard};
+use crate::source::replay::SHARD_PREFIX;
 
 /// Objects of a promise that are named.
 const OBJECTS_SHOWN_MAX: usize = 5;
@@ -158,7 +159,11 @@ fn judge_by_state(
             if dropped_ok { notes.push(gap) } else { findings.push(gap) }
         }
         (None, Some(_)) if after.promised(shard).is_none() => {
-            notes.push("the state folder does not know this shard: judged by names alone".to_owned());
+            let whose = match shard.as_str().starts_with(SHARD_PREFIX) {
+                true => "of a replay that is over, of which the state folder keeps nothing",
+                false => "the state folder does not know this shard",
+            };
+            notes.push(format!("{whose}: judged by names alone"));
         }
         _ => {}
     }

@@ -84,8 +84,10 @@ fn cell(array: &ArrayRef, row: usize) -> Value {
             timestamp(value, per_second, zone.is_some())
         }
         DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let key = dictionary.normalized_keys().get(row).copied().unwrap_or_default();
+            // Keys of any width; of all rows they would be made anew for each row.
+            let one = array.slice(row, 1);
+            let dictionary = one.as_any_dictionary();
+            let key = dictionary.normalized_keys().first().copied().unwrap_or_default();
             cell(dictionary.values(), key)
         }
         DataType::List(_) => list(&array.as_list::<i32>().value(row)),

@@ -17,8 +17,6 @@ const GLAD_BYTES: u64 = 8 << 20;
 const OBJECTS_MANY: f64 = 1_000.0;
 /// More prefixes than these in one sample are many.
 const PREFIXES_MANY: usize = 100;
-/// Bytes that may wait in an outbox, at the least: `daemon::build`.
-const OUTBOX_BYTES_MAX: u64 = 2 << 30;
 /// What is assumed if nobody tells.
 const RATE_ASSUMED: f64 = 1_000.0;
 /// Objects of fewer rows have more bytes for each than large ones.
@@ -144,13 +142,13 @@ pub fn limits(spec: &PipelineSpec) -> Vec<Most> {
     let mut limits = vec![most(
         "memory",
         crate::config::MEMORY_DEFAULT.bytes(),
-        "`memory` of hydrant.yaml, for all pipelines together: requests, encoders, uploads",
+        "by default (`memory` of hydrant.yaml), for all pipelines together: requests, encoders, uploads",
     )];
     if let SourceSpec::Stream(stream) = &spec.source {
         let why = format!("spool of the stream `{}`; above, producers are told to slow down", stream.name);
         limits.push(most("disk", stream.spool_bytes_max, &why));
     }
-    let outbox = OUTBOX_BYTES_MAX.max(spec.limits.size_bytes.saturating_mul(4));
+    let outbox = crate::pipeline::outbox_bytes_max(spec.limits.size_bytes);
     limits.push(most("disk", outbox, "outbox: what is promised and not yet delivered; above, reading pauses"));
     limits.push(most("disk", crate::chunk::CHUNK_BYTES_MAX, "the open chunk, of each shard"));
     limits

@@ -36,7 +36,7 @@ const MEASURED_MIN: Duration = Duration::from_secs(2);
 #[command(after_help = "Nothing is delivered, no port is opened, and of a state folder nothing is changed.\n\n\
                         Examples:\n  hydrant explain pipelines/quickstart.yaml\n  \
                         hydrant explain pipelines/clickstream.yaml --sample records.ndjson --rate 5000/s\n  \
-                        tail -f app.log | head -n 5000 | hydrant explain pipelines/app.yaml --sample -")]
+                        hydrant explain pipelines/app.yaml --sample - < app.log")]
 pub struct Arguments {
     /// The pipeline's file
     #[arg(value_name = "FILE")]

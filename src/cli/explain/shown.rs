@@ -28,6 +28,11 @@ pub fn number(value: f64) -> String {
     groups.join(",")
 }
 
+/// The word behind so many of them.
+fn records(count: u64) -> &'static str {
+    if count == 1 { "record" } else { "records" }
+}
+
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({})\n", self.name, self.file)?;
@@ -98,7 +103,13 @@ impl Explained {
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = bytes(self.bytes as f64);
-        writeln!(f, "\nSample: {} records {}, {size}", number(self.records as f64), self.from)?;
+        writeln!(
+            f,
+            "\nSample: {} {} {}, {size}",
+            number(self.records as f64),
+            records(self.records as u64),
+            self.from
+        )?;
         for stage in &self.transforms {
             let (name, into, out) = (&stage.transform, stage.records_in, stage.records_out);
             write!(f, "  {name}: {into} in, {out} out, {} dropped, {} set aside", stage.dropped, stage.rejected)?;
@@ -109,8 +120,9 @@ impl fmt::Display for Sample {
         for prefix in shown {
             writeln!(
                 f,
-                "  {:>8} records  {:>9}  {}",
+                "  {:>8} {:7}  {:>9}  {}",
                 number(prefix.records as f64),
+                records(prefix.records),
                 bytes(prefix.bytes as f64),
                 prefix.object
             )?;
@@ -126,7 +138,8 @@ impl fmt::Display for Sample {
         }
         for reason in &self.rejected {
             let message = reason.message.lines().next().unwrap_or_default();
-            writeln!(f, "  {:>8} records  {} {}", number(reason.records as f64), reason.reason, reason.code)?;
+            let (count, word) = (number(reason.records as f64), records(reason.records as u64));
+            writeln!(f, "  {count:>8} {word:7}  {} {}", reason.reason, reason.code)?;
             writeln!(f, "                    such as: {message}\n                    of: {}", reason.record)?;
         }
         Ok(())

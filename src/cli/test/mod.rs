@@ -75,7 +75,7 @@ pub fn test(arguments: Arguments) -> Exit {
                 }
                 Err(differences) => {
                     failed += 1;
-                    let line = line_of(&one.text, number);
+                    let line = config::line_of(&one.text, &format!("cases.{number}")).unwrap_or(1);
                     say(format_args!("FAILED  {}: {}", one.spec.name, case.name));
                     say(format_args!("        {}:{line}", one.file.display()));
                     differences.lines().for_each(|line| say(format_args!("  {line}").to_string().trim_end()));
@@ -129,14 +129,6 @@ fn pipeline_of(cases: &Path) -> Option<(String, PathBuf)> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         (name, path)
     })
-}
-
-/// The line of case `number`, counted from 1: cases are known by their `name`.
-fn line_of(text: &str, number: usize) -> usize {
-    let named = |line: &str| {
-        line.trim_start().trim_start_matches("- ").trim_start_matches('{').trim_start().starts_with("name:")
-    };
-    text.lines().enumerate().filter(|(_, line)| named(line)).nth(number).map_or(1, |(at, _)| at + 1)
 }
 
 /// Cases and their pipeline.

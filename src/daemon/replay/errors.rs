@@ -18,7 +18,7 @@ use crate::source::replay::{
 use crate::status::replay::{Errors, Said, Saying, Summary};
 
 /// Error objects of one plan; what is more comes with the next.
-const PLANNED_MAX: usize = 250_000;
+const PLANNED_MAX: usize = 100_000;
 
 /// Packed objects are not read.
 const PACKED: [&str; 4] = [".gz", ".zst", ".zip", ".snappy"];
@@ -46,6 +46,8 @@ impl Kit {
             say(saying, Said::GoesOn);
             if dry_run {
                 note(saying, "an earlier replay is not finished: the next call goes on with it first".to_owned());
+                // What is asked for comes behind it.
+                done.add(plan.objects.iter());
             } else if !self.finish(&dir, plan, &mut done, saying, &mut summary).await? {
                 return Ok(Summary { stopped: true, ..summary });
             }
@@ -55,7 +57,9 @@ impl Kit {
         let mut first = true;
         loop {
             let sink = (self.open_sink)(&self.recipe.sink)?;
-            let listing = self.list(&sink, wanted, &done, &ours).await?;
+            let Some(listing) = self.unless_stopped(self.list(&sink, wanted, &done, &ours)).await? else {
+                return Ok(Summary { stopped: true, ..summary });
+            };
             if std::mem::take(&mut first) {
                 listing.say(saying);
             }
@@ -68,7 +72,7 @@ impl Kit {
             let plan = Plan { shard: shard.to_string(), objects };
             say(saying, Said::Planned { objects: plan.objects.len() as u64, amount: plan.end() });
             if dry_run {
-                self.count(sink, plan, &mut summary).await?;
+                summary.stopped = self.unless_stopped(self.count(sink, plan, &mut summary)).await?.is_none();
                 return Ok(summary);
             }
             ours.push(shard);
@@ -79,6 +83,8 @@ impl Kit {
                 return Ok(Summary { stopped: true, ..summary });
             }
             if !full {
+                // Lines for other reasons, and those that an earlier replay had set aside, are none.
+                summary.nothing_left = summary.records == 0;
                 return Ok(summary);
             }
         }
@@ -97,6 +103,7 @@ impl Kit {
         let sight = Arc::new(Sight::default());
         // The store in which the pipeline's errors lie now; objects that are not there are said to be gone.
         let sink = (self.open_sink)(&self.recipe.sink)?;
+        let plan = Arc::new(plan);
         let source = ErrorSource::new(sink, plan.clone(), sight.clone())?;
         let replayed = self.replay(dir, Box::new(source), (&shard, plan.end()), saying, summary).await;
         seen(&sight, summary);
@@ -104,8 +111,11 @@ impl Kit {
             return Ok(false);
         }
         summary.error_objects += plan.objects.len() as u64;
+        // What is gone may come back.
+        let read = plan.objects.iter().enumerate().filter(|(at, _)| !sight.is_unread(*at));
+        done.add(read.map(|(_, object)| object));
         off_async(|| {
-            done.add(&*self.ground.disk, dir, &plan)?;
+            done.write(&*self.ground.disk, dir)?;
             self.end_plan(dir)
         })?;
         Ok(true)
@@ -115,7 +125,7 @@ impl Kit {
     async fn count(&self, sink: ObjectSink, plan: Plan, summary: &mut Summary) -> Result<(), Fault> {
         summary.error_objects = plan.objects.len() as u64;
         let sight = Arc::new(Sight::default());
-        let source = ErrorSource::new(sink, plan, sight.clone())?;
+        let source = ErrorSource::new(sink, Arc::new(plan), sight.clone())?;
         while let Some(shard) = source.next_shard().await? {
             let mut reader = source.open(&shard, None).await?;
             while let Some(read) = reader.next().await? {
@@ -206,5 +216,5 @@ fn seen(sight: &Sight, summary: &mut Summary) {
     }
     summary.unreadable += get(&sight.unreadable);
     summary.left_alone += get(&sight.left_alone);
-    summary.gone += get(&sight.gone);
+    summary.gone += sight.gone();
 }

@@ -33,7 +33,7 @@ use crate::error::{Blame, Fault, Reason, RejectedBy};
 use crate::ground::Ground;
 use crate::metrics::{Metrics, PipelineMetrics, Progress};
 use crate::outbox::Outbox;
-use crate::pipeline::{self, Leave, Leaving, OutboxRoom, Promised, Transforms, Way};
+use crate::pipeline::{self, Leave, Leaving, OutboxRoom, Promised, Transforms, Way, outbox_bytes_max};
 use crate::position::{Position, Shard};
 use crate::record::{Batch, BatchBuilder};
 use crate::sink::ObjectSink;
@@ -42,9 +42,6 @@ use crate::source::replay::{UNREADABLE, what_is_wrong};
 use crate::spool::Stream;
 use crate::status::replay::{Ask, Said, Saying, Summary, What};
 use crate::transform::{Rejected, Transform, Transformed};
-
-/// Bytes that may wait in the outbox of a replay.
-const OUTBOX_BYTES_MAX: u64 = 2 << 30;
 
 /// How often it is said how far a replay is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -70,9 +67,14 @@ pub struct Kit {
     pub open_sink: OpenSink,
     /// The stream of the pipeline, if it reads one.
     pub stream: Option<Stream>,
+    /// Keeps that open.
+    pub lent: Option<Arc<()>>,
     /// Whether the stream has readers beside this one, so that it may be told what this one no longer needs. Else nobody
     /// holds what others need.
     pub stream_is_read: bool,
+    /// Whether what a dead process left half-done in a folder is removed: not, where uploads that this process has called off
+    /// may still be at work there.
+    pub sweeps: bool,
     /// Ends it early; the next one goes on.
     pub stop: CancellationToken,
 }
@@ -102,6 +104,11 @@ impl Kit {
 
     fn pipeline(&self) -> &str {
         &self.recipe.pipeline
+    }
+
+    /// What needs no order to be ended in; `None`: it was told to stop before that was done.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<Option<T>, Fault> {
+        self.stop.run_until_cancelled(work).await.transpose()
     }
 
     /// The folder of one kind of replays, which is there when this returns.
@@ -136,6 +143,8 @@ impl Kit {
             }
         };
         Counted::of(&way.metrics).add_since(&before, summary);
+        // Its shard never comes again.
+        way.progress.leave();
         ended?;
         let delivered = way.checkpoint.of(shard).unwrap_or_else(|| Position::from(0));
         Ok(delivered >= end.into())
@@ -164,8 +173,8 @@ impl Kit {
             outbox,
             sinks,
             checkpoint,
-            room: OutboxRoom::new(OUTBOX_BYTES_MAX.max(self.recipe.limits.size_bytes.saturating_mul(4))),
-            sweeps: true,
+            room: OutboxRoom::new(outbox_bytes_max(self.recipe.limits.size_bytes)),
+            sweeps: self.sweeps,
             ground: self.ground.clone(),
             budget: self.budget.clone(),
             progress: Progress::new(&metrics),
@@ -180,6 +189,8 @@ impl Kit {
     /// Removes the plan, and what only it needed. Before this, `done` says durably that it was delivered.
     fn end_plan(&self, dir: &Path) -> Result<(), Fault> {
         let disk = &*self.ground.disk;
+        // Promises that come back after a power cut would be of a plan that is not there.
+        disk.sync_dir(&dir.join("outbox")).map_err(Fault::disk)?;
         let removed = remove_if_there(disk, &dir.join(PLAN)).and_then(|()| disk.sync_dir(dir));
         removed.map_err(Fault::disk)?;
         self.forget_checkpoint(dir)

@@ -101,7 +101,9 @@ impl Kit {
             None if dry_run => {}
             None => off_async(|| self.forget_checkpoint(&dir))?,
         }
-        let range = range(stream, &source, wanted).await?;
+        let Some(range) = self.unless_stopped(range(stream, &source, wanted)).await? else {
+            return Ok(Summary { stopped: true, ..summary });
+        };
         let parts = if wanted.again { vec![range] } else { done.rest(&log, range) };
         let amount = parts.iter().map(|(from, to)| to - from).sum::<u64>();
         if amount == 0 {

@@ -1,12 +1,14 @@
 //! Where a replay runs: in the daemon, beside its pipelines, or alone, when no daemon has the state folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Kit, say};
 use crate::budget::Budget;
@@ -28,50 +30,117 @@ use crate::status::replay::{Ask, Hearing, Said, Saying, What};
 const FREE_BYTES_MIN: u64 = 64 << 20;
 const SEGMENT_BYTES: u64 = 64 << 20;
 
-/// Pipelines that are being replayed by this process. Cheap to clone.
+/// The replays of this process. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Replaying(Arc<Mutex<BTreeMap<String, ()>>>);
+pub struct Replaying {
+    inside: Arc<Mutex<Inside>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// By names of pipelines.
+#[derive(Default)]
+struct Inside {
+    under_way: BTreeMap<String, UnderWay>,
+    /// Those that were replayed since the start.
+    known: BTreeSet<String>,
+}
+
+#[derive(Clone)]
+struct UnderWay {
+    /// Whether it reads the pipeline's stream.
+    reads_stream: bool,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
 
 impl Replaying {
     /// Begins what was asked with what `kit` gives, unless a replay of that pipeline is under way.
     pub fn begin(&self, ask: Ask, kit: Result<Kit, Fault>) -> Hearing {
         let (saying, hearing) = mpsc::unbounded_channel();
-        let failed = |message: String| Said::Failed { message, config: true };
         let name = ask.pipeline.clone();
-        let kit = match kit {
-            Ok(kit) => kit,
-            Err(fault) => {
-                say(&saying, failed(format!("{:#}", fault.error)));
-                return hearing;
-            }
+        let failed = match kit {
+            Err(fault) => format!("{:#}", fault.error),
+            Ok(kit) => match self.enter(&ask, &kit.stop) {
+                Some(entered) => {
+                    let kit = Kit { sweeps: entered.is_first, ..kit };
+                    tokio::spawn(self.clone().run(entered, ask, kit, saying));
+                    return hearing;
+                }
+                None if self.stop.is_cancelled() => "hydrant is stopping".to_owned(),
+                None => format!("pipeline {name} is being replayed already: wait for that, or end that command"),
+            },
         };
-        if self.names().insert(name.clone(), ()).is_some() {
-            say(
-                &saying,
-                failed(format!("pipeline {name} is being replayed already: wait for that, or end that command")),
-            );
-            return hearing;
-        }
-        let replaying = self.clone();
-        tokio::spawn(async move {
-            let stop = kit.stop.clone();
-            // Nobody hears: the kit ends in order, and the next replay goes on.
-            let leave = async {
-                saying.closed().await;
-                stop.cancel();
-                std::future::pending::<()>().await
-            };
-            tokio::select! {
-                () = kit.run(&ask, &saying) => {}
-                () = leave => {}
-            }
-            replaying.names().remove(&name);
-        });
+        say(&saying, Said::Failed { message: failed, config: true });
         hearing
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, ()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn run(self, entered: Entered, ask: Ask, kit: Kit, saying: Saying) {
+        let stop = kit.stop.clone();
+        // Nobody hears, or the process ends: the kit ends in order, and the next replay goes on.
+        let leave = async {
+            let _ = self.stop.run_until_cancelled(saying.closed()).await;
+            stop.cancel();
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = kit.run(&ask, &saying) => {}
+            () = leave => {}
+        }
+        drop(entered);
+    }
+
+    /// Ends all replays in order, and begins none from now on: when this returns, none is at work in the state folder.
+    pub async fn stop(&self) {
+        {
+            let _no_other_begins = self.inside();
+            self.stop.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// A pipeline leaves its stream, which may be closed then and opened anew: a replay of its records ends in order, and the
+    /// next one goes on. Returns when it has ended.
+    pub async fn leave_stream(&self, pipeline: &str) {
+        let reading = self.inside().under_way.get(pipeline).filter(|replay| replay.reads_stream).cloned();
+        if let Some(UnderWay { stop, ended, .. }) = reading {
+            stop.cancel();
+            ended.cancelled().await;
+        }
+    }
+
+    fn enter(&self, ask: &Ask, stop: &CancellationToken) -> Option<Entered> {
+        let mut inside = self.inside();
+        if self.stop.is_cancelled() || inside.under_way.contains_key(&ask.pipeline) {
+            return None;
+        }
+        let reads_stream = matches!(ask.what, What::Records(_));
+        let under_way = UnderWay { reads_stream, stop: stop.clone(), ended: CancellationToken::new() };
+        inside.under_way.insert(ask.pipeline.clone(), under_way);
+        let is_first = inside.known.insert(ask.pipeline.clone());
+        Some(Entered { replaying: self.clone(), name: ask.pipeline.clone(), is_first, _task: self.tasks.token() })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A replay that is under way for as long as this lives.
+struct Entered {
+    replaying: Replaying,
+    name: String,
+    is_first: bool,
+    /// Who stops waits for it, from before the task begins on.
+    _task: TaskTrackerToken,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Some(replay) = self.replaying.inside().under_way.remove(&self.name) {
+            replay.ended.cancel();
+        }
     }
 }
 
@@ -129,8 +198,10 @@ async fn try_alone(
         transforms: spec.transforms,
         open_sink: opener(spec.sink, &ground),
         stream: stream.clone(),
+        lent: None,
         // Its pipelines are not here to say what they need.
         stream_is_read: false,
+        sweeps: true,
         stop,
         ground,
     };

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ::object_store::local::LocalFileSystem;
 use ::object_store::path::Path;
-use ::object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore};
+use ::object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -122,16 +122,23 @@ impl ObjectSink {
         }
     }
 
-    /// Reads these bytes of an object, which must lie within it; `None`: there is no such object. A fault is the source's:
-    /// trying again may mend it.
-    pub async fn read(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, Fault> {
+    /// Reads these bytes of an object of `whole` bytes, which must lie within it; `None`: there is no such object, or it has
+    /// another length by now. A fault is the source's: trying again may mend it.
+    pub async fn read(&self, name: &str, whole: u64, range: Range<u64>) -> Result<Option<Bytes>, Fault> {
         let path = self.shared.path(name).map_err(Fault::from)?;
         let wanted = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         let failed = |error: &Error| Fault { blame: Blame::Source, ..self.unreadable(name, error) };
         let mut body = match self.shared.store.get_opts(&path, options).await {
             Err(Error::NotFound { .. }) => return Ok(None),
-            got => got.map_err(|error| failed(&error))?.into_stream(),
+            Ok(got) if got.meta.size != whole => return Ok(None),
+            Ok(got) => got.into_stream(),
+            Err(error) => match self.shared.store.head(&path).await {
+                Err(Error::NotFound { .. }) => return Ok(None),
+                // Stores refuse to read what lies behind the end.
+                Ok(meta) if meta.size != whole => return Ok(None),
+                _ => return Err(failed(&error)),
+            },
         };
         let mut bytes = BytesMut::new();
         while let Some(piece) = body.next().await {
@@ -226,8 +233,11 @@ mod tests {
         assert_eq!(names(&sink, "").await, all.map(|(name, kind)| (name.to_owned(), kind)));
         assert_eq!(names(&sink, "b/1").await.len(), 2);
         assert_eq!(names(&sink, "x/").await.len(), 0);
-        assert_eq!(sink.read("b/1", 1..3).await.unwrap().unwrap(), "ne");
-        assert_eq!(sink.read("b/3", 0..1).await.unwrap(), None);
+        assert_eq!(sink.read("b/1", 3, 1..3).await.unwrap().unwrap(), "ne");
+        for other in [(4, 1..4), (2_000_000, 1_000_000..2_000_000), (2, 0..1)] {
+            assert_eq!(sink.read("b/1", other.0, other.1).await.unwrap(), None, "another one by now");
+        }
+        assert_eq!(sink.read("b/3", 1, 0..1).await.unwrap(), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! A line becomes a record with its original time of arrival. A line that is none becomes a record too, with what is wrong as
 //! its key, so that whoever transforms can set it aside: it is never passed over in silence.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,8 +39,32 @@ pub struct Sight {
     pub unreadable: AtomicU64,
     /// Lines of classes that were not asked for, and those that an earlier replay had set aside.
     pub left_alone: AtomicU64,
-    /// Objects of the plan that are there no more.
-    pub gone: AtomicU64,
+    gone: Mutex<Gone>,
+}
+
+/// Objects of the plan, by their place in it, that are there no more, or not as they were planned.
+#[derive(Debug, Default)]
+struct Gone {
+    /// Nothing of them was read.
+    whole: BTreeSet<usize>,
+    part: BTreeSet<usize>,
+}
+
+impl Sight {
+    /// How many objects were gone, or others than planned.
+    pub fn gone(&self) -> u64 {
+        let gone = self.gone_mut();
+        gone.whole.union(&gone.part).count() as u64
+    }
+
+    /// Whether nothing of this object of the plan could be read.
+    pub fn is_unread(&self, object: usize) -> bool {
+        self.gone_mut().whole.contains(&object)
+    }
+
+    fn gone_mut(&self) -> MutexGuard<'_, Gone> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Error objects as a source with one shard.
@@ -51,7 +76,7 @@ pub struct ErrorSource {
 struct Objects {
     sink: ObjectSink,
     shard: Shard,
-    objects: Vec<Planned>,
+    plan: Arc<Plan>,
     /// Where each of them begins, and behind them where the log ends.
     starts: Vec<u64>,
     sight: Arc<Sight>,
@@ -59,14 +84,14 @@ struct Objects {
 
 impl ErrorSource {
     /// The objects of a plan, in the store of `sink`.
-    pub fn new(sink: ObjectSink, plan: Plan, sight: Arc<Sight>) -> Result<ErrorSource, Fault> {
+    pub fn new(sink: ObjectSink, plan: Arc<Plan>, sight: Arc<Sight>) -> Result<ErrorSource, Fault> {
         let shard = plan.shard().ok_or_else(|| Fault::new(Blame::Disk, format!("replay: shard {:?}", plan.shard)))?;
         let mut starts = vec![0];
         starts.extend(plan.objects.iter().scan(0, |end, object| {
             *end += object.bytes;
             Some(*end)
         }));
-        let log = Arc::new(Objects { sink, shard, objects: plan.objects, starts, sight });
+        let log = Arc::new(Objects { sink, shard, plan, starts, sight });
         Ok(ErrorSource { log, given: AtomicBool::new(false) })
     }
 }
@@ -118,31 +143,41 @@ impl Reader for ErrorReader {
 
     async fn next(&mut self) -> Result<Option<Read>, Fault> {
         let log = self.log.clone();
-        let pieces = log.pieces(self.position);
-        let Some(Piece { object, offset, bytes }) = pieces.last().copied() else { return Ok(None) };
-        let mut batch = BatchBuilder::default();
-        let end = log.starts[object] + offset + bytes;
-        let end = match pieces.as_slice() {
-            [piece] if offset + bytes < log.objects[object].bytes => {
-                log.starts[object] + log.some_lines(*piece, &mut batch).await?
+        loop {
+            let pieces = log.pieces(self.position);
+            let Some(Piece { object, offset, bytes }) = pieces.last().copied() else { return Ok(None) };
+            let mut batch = BatchBuilder::default();
+            let end = log.starts[object] + offset + bytes;
+            let end = match pieces.as_slice() {
+                [piece] if offset + bytes < log.object(object).bytes => {
+                    log.starts[object] + log.some_lines(*piece, &mut batch).await?
+                }
+                pieces => {
+                    let asked: Vec<_> = pieces.iter().map(|piece| log.fetch(*piece)).collect();
+                    let got: Vec<_> = stream::iter(asked).buffered(REQUESTS_AT_ONCE).try_collect().await?;
+                    off_async(|| {
+                        for (piece, bytes) in pieces.iter().zip(&got) {
+                            log.lines(piece.object, piece.offset, bytes.as_deref().unwrap_or_default(), &mut batch);
+                        }
+                    });
+                    end
+                }
+            };
+            self.position = end;
+            let batch = batch.finish();
+            // A chunk without a record would be a range without an object: a gap, for who audits.
+            if batch.len() > 0 || end == log.end() {
+                return Ok(Some(Read { batch, end: end.into() }));
             }
-            pieces => {
-                let asked: Vec<_> = pieces.iter().map(|piece| log.fetch(*piece)).collect();
-                let got: Vec<_> = stream::iter(asked).buffered(REQUESTS_AT_ONCE).try_collect().await?;
-                off_async(|| {
-                    for (piece, bytes) in pieces.iter().zip(&got) {
-                        log.lines(piece.object, piece.offset, bytes.as_deref().unwrap_or_default(), &mut batch);
-                    }
-                });
-                end
-            }
-        };
-        self.position = end;
-        Ok(Some(Read { batch: batch.finish(), end: end.into() }))
+        }
     }
 }
 
 impl Objects {
+    fn object(&self, object: usize) -> &Planned {
+        &self.plan.objects[object]
+    }
+
     fn end(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0)
     }
@@ -155,7 +190,7 @@ impl Objects {
             // The last that begins here or before, so that objects without a byte are passed over.
             let object = self.starts.partition_point(|start| *start <= at) - 1;
             let offset = at - self.starts[object];
-            let rest = self.objects[object].bytes - offset;
+            let rest = self.object(object).bytes - offset;
             match rest <= left {
                 true => pieces.push(Piece { object, offset, bytes: rest }),
                 false if pieces.is_empty() => return vec![Piece { object, offset, bytes: left }],
@@ -168,18 +203,27 @@ impl Objects {
 
     /// The bytes of a piece; `None`: its object is gone.
     async fn fetch(&self, piece: Piece) -> Result<Option<Bytes>, Fault> {
-        let name = &self.objects[piece.object].name;
-        let got = self.sink.read(name, piece.offset..piece.offset + piece.bytes).await?;
+        let Piece { object, offset, bytes } = piece;
+        let Planned { name, bytes: whole, .. } = self.object(object);
+        let got = self.sink.read(name, *whole, offset..offset + bytes).await?;
+        let mut gone = self.sight.gone_mut();
+        match (&got, offset) {
+            (Some(_), 0) => drop(gone.whole.remove(&object)),
+            (Some(_), _) => {}
+            (None, 0) => drop(gone.whole.insert(object)),
+            (None, _) => drop(gone.part.insert(object)),
+        }
+        drop(gone);
         if got.is_none() {
-            self.sight.gone.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(object = self.sink.location(name), "an error object that was to be replayed is gone");
+            let object = self.sink.location(name);
+            tracing::warn!(object, "an error object that was to be replayed is gone, or is another one by now");
         }
         Ok(got)
     }
 
     /// Reads the lines that end within a piece, or else the one that it begins with; answers where in the object they end.
     async fn some_lines(&self, mut piece: Piece, batch: &mut BatchBuilder) -> Result<u64, Fault> {
-        let whole = self.objects[piece.object].bytes;
+        let whole = self.object(piece.object).bytes;
         loop {
             let Some(bytes) = self.fetch(piece).await? else { return Ok(whole) };
             let is_end = piece.offset + piece.bytes == whole;
@@ -190,8 +234,7 @@ impl Objects {
             }
             if bytes.len() > LINE_BYTES_MAX {
                 let end = self.end_of_line(piece.object, piece.offset + piece.bytes).await?;
-                let wrong = format!("a line of {} bytes is longer than {LINE_BYTES_MAX}", end - piece.offset);
-                self.unreadable(piece.object, piece.offset, &bytes[..SHOWN_BYTES], &wrong, batch);
+                self.unreadable(piece.object, piece.offset, &bytes[..SHOWN_BYTES], &too_long(), batch);
                 return Ok(end);
             }
             piece.bytes = (piece.bytes * 2).min(whole - piece.offset);
@@ -200,7 +243,7 @@ impl Objects {
 
     /// Behind the line that byte `at` of an object lies in.
     async fn end_of_line(&self, object: usize, mut at: u64) -> Result<u64, Fault> {
-        let whole = self.objects[object].bytes;
+        let whole = self.object(object).bytes;
         while at < whole {
             let bytes = READ_BYTES.min(whole - at);
             let Some(got) = self.fetch(Piece { object, offset: at, bytes }).await? else { return Ok(whole) };
@@ -214,7 +257,7 @@ impl Objects {
 
     /// Adds the records of whole lines, which begin at `offset` of the object.
     fn lines(&self, object: usize, offset: u64, lines: &[u8], batch: &mut BatchBuilder) {
-        let planned = &self.objects[object];
+        let planned = self.object(object);
         let mut start = 0;
         while start < lines.len() {
             let end = memchr::memchr(b'\n', &lines[start..]).map_or(lines.len(), |at| start + at);
@@ -222,6 +265,10 @@ impl Objects {
             let line = of_line(&lines[start..end]);
             start = end + 1;
             let Some(line) = line else { continue };
+            if line.len() > LINE_BYTES_MAX {
+                self.unreadable(object, at, line, &too_long(), batch);
+                continue;
+            }
             match read_line(line) {
                 Line::Record { class, arrival_ms, payload } if planned.classes.has(class) => {
                     self.sight.classes[class as usize].fetch_add(1, Ordering::Relaxed);
@@ -236,12 +283,16 @@ impl Objects {
     }
 
     fn unreadable(&self, object: usize, at: u64, line: &[u8], wrong: &str, batch: &mut BatchBuilder) {
-        let Planned { name, modified_ms, .. } = &self.objects[object];
+        let Planned { name, modified_ms, .. } = self.object(object);
         self.sight.unreadable.fetch_add(1, Ordering::Relaxed);
         let message = format!("{} at byte {at}: {wrong}", self.sink.location(name));
         let kept = if line.len() > UNREADABLE_BYTES_MAX { &line[..SHOWN_BYTES] } else { line };
         batch.push_known(kept, *modified_ms, (Some(message.as_bytes()), at), []);
     }
+}
+
+fn too_long() -> String {
+    format!("a line of more than {LINE_BYTES_MAX} bytes")
 }
 
 /// What is wrong with record `row` of a batch of an [`ErrorSource`], if it is a line that could not be read.

@@ -85,9 +85,9 @@ impl Done {
         self.0.is_empty()
     }
 
-    /// Adds the objects of a plan, and writes the list, whole. Twice is once.
-    pub fn add(&mut self, disk: &dyn Disk, dir: &Path, plan: &Plan) -> Result<(), Fault> {
-        self.0.extend(plan.objects.iter().map(|object| (hash(&object.name), object.classes)));
+    /// Adds objects. Twice is once.
+    pub fn add<'p>(&mut self, objects: impl Iterator<Item = &'p Planned>) {
+        self.0.extend(objects.map(|object| (hash(&object.name), object.classes)));
         self.0.sort_unstable_by_key(|(hash, _)| *hash);
         self.0.dedup_by(|later, earlier| {
             let same = later.0 == earlier.0;
@@ -96,6 +96,10 @@ impl Done {
             }
             same
         });
+    }
+
+    /// Writes the list, whole.
+    pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Fault> {
         let bytes: Vec<u8> =
             self.0.iter().flat_map(|(hash, classes)| hash.iter().copied().chain([classes.0])).collect();
         write_checked(disk, dir, "done", &bytes)
@@ -144,15 +148,15 @@ mod tests {
     fn what_was_replayed_is_remembered_by_class_and_a_damaged_list_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut done = Done::default();
-        let plan = |objects| Plan { shard: "replay1".into(), objects };
-        done.add(&RealDisk, dir.path(), &plan(vec![planned("a", 1), planned("b", 7)])).unwrap();
+        done.add([planned("a", 1), planned("b", 7)].iter());
         for _ in 0..2 {
-            done.add(&RealDisk, dir.path(), &plan(vec![planned("a", 2)])).unwrap();
+            done.add([planned("a", 2)].iter());
         }
+        done.write(&RealDisk, dir.path()).unwrap();
         let mut read = Done::read(&RealDisk, dir.path()).unwrap();
         assert_eq!((read.of("a"), read.of("b"), read.of("c")), (Classes(3), Classes(7), Classes(0)));
         assert_eq!(read, done);
-        read.add(&RealDisk, dir.path(), &plan(vec![])).unwrap();
+        read.add([].iter());
         assert_eq!(read.len(), 2);
         let path = dir.path().join("done");
         let mut bytes = std::fs::read(&path).unwrap();
