@@ -64,13 +64,6 @@ impl<K> Checkpoint<K> {
         Ok(Checkpoint(Arc::new(Mutex::new(inside))))
     }
 
-    /// The newest good checkpoint in `dir` as it is now; nothing is written, and its owner may be at work. It may be one
-    /// behind what the owner has written. Blocking.
-    pub fn peek(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<Shard, Position>, Fault> {
-        let read = read(disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
-        Ok(read.map_err(Fault::disk)?.1)
-    }
-
     /// Up to where the shard is delivered without a gap; `None` if nothing of it ever was.
     pub fn of(&self, shard: &Shard) -> Option<Position> {
         self.inside().shards.get(shard).cloned()
@@ -123,9 +116,10 @@ impl<K> Checkpoint<K> {
     }
 }
 
-/// What the checkpoint in `dir` says, for somebody else than its pipeline, which must not be at work. Blocking.
-pub fn look(ground: &Ground, dir: &Path) -> Result<BTreeMap<Shard, Position>, Fault> {
-    let read = read(&*ground.disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
+/// The newest good checkpoint in `dir` as it is now; nothing is written, and its owner may be at work. It may be one behind
+/// what the owner has written. Blocking.
+pub fn peek(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<Shard, Position>, Fault> {
+    let read = read(disk, dir).with_context(|| format!("checkpoint in {}", dir.display()));
     read.map(|(_, shards)| shards).map_err(Fault::disk)
 }
 

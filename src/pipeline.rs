@@ -247,7 +247,7 @@ async fn fill_from(
     while let Next::Piece(first) = reader.next().await? {
         pause.reads();
         let mut chunk = off_async(|| way.chunk(shard, &at)).map_err(Fault::of_io)?;
-        let (cut, fault) = fill_chunk(way, shard, &mut reader, first, &mut chunk, pause.chunk_bytes_max()).await?;
+        let (cut, fault) = fill_chunk(way, shard, &mut reader, *first, &mut chunk, pause.chunk_bytes_max()).await?;
         if cut == Cut::Reload && leaving.is(Leave::Stop) {
             // Read again at the next start: a stop makes no small objects.
             return Ok(());
@@ -295,7 +295,7 @@ async fn fill_chunk(
         tokio::select! {
             biased;
             next = reader.next() => match next {
-                Ok(Next::Piece(next)) => piece = next,
+                Ok(Next::Piece(next)) => piece = *next,
                 Ok(Next::End) => return Ok((Cut::End, None)),
                 Ok(Next::Leave) => return Ok((Cut::Reload, None)),
                 // What was good goes out; the fault comes again behind it.

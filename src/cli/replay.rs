@@ -77,17 +77,20 @@ pub struct Arguments {
 /// Firehose's names.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Reason {
-    ProcessingFailed,
-    FormatConversionFailed,
-    MetadataExtractionFailed,
+    #[value(name = "processing-failed")]
+    Processing,
+    #[value(name = "format-conversion-failed")]
+    FormatConversion,
+    #[value(name = "metadata-extraction-failed")]
+    MetadataExtraction,
 }
 
 impl From<Reason> for Class {
     fn from(reason: Reason) -> Class {
         match reason {
-            Reason::ProcessingFailed => Class::ProcessingFailed,
-            Reason::FormatConversionFailed => Class::FormatConversionFailed,
-            Reason::MetadataExtractionFailed => Class::MetadataExtractionFailed,
+            Reason::Processing => Class::ProcessingFailed,
+            Reason::FormatConversion => Class::FormatConversionFailed,
+            Reason::MetadataExtraction => Class::MetadataExtractionFailed,
         }
     }
 }
@@ -101,15 +104,14 @@ pub fn replay(arguments: Arguments) -> Exit {
             return Exit::Usage;
         }
     };
-    let done = match &arguments.state {
+    match &arguments.state {
         Some(state) => alone(&arguments.pipeline, state, &ask),
         None => by_daemon(&arguments.daemon, &ask).unwrap_or_else(|why| {
             complain(why);
             complain("hint: without a daemon, name its state folder with --state");
             Exit::Failed
         }),
-    };
-    done
+    }
 }
 
 fn ask(arguments: &Arguments) -> Result<Ask, String> {

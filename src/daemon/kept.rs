@@ -49,7 +49,7 @@ pub struct Left {
 impl Left {
     /// Looks; changes nothing. Blocking.
     pub fn look(ground: &Ground, dir: &Path) -> Result<Left, Fault> {
-        let mut positions = checkpoint::look(ground, dir)?;
+        let mut positions = checkpoint::peek(&*ground.disk, dir)?;
         let outbox = dir.join("outbox");
         let pending = match ground.disk.list(&outbox) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::checkpoint;
 use crate::cpu::{off_async, off_thread};
 use crate::error::{Blame, Fault};
 use crate::pipeline::{self, Leave, Leaving, Way};
@@ -270,7 +271,7 @@ impl Supervisor {
     /// Of sources that are not ours: where it stands is where it may stay.
     fn mark_whole(&self, wanted: &Wanted) -> Result<(), Fault> {
         let dir = super::kept::folder(&self.fleet.settings, &wanted.spec.name);
-        let shards = off_async(|| crate::checkpoint::look(&self.fleet.house.ground, &dir))?;
+        let shards = off_async(|| checkpoint::peek(&*self.fleet.house.ground.disk, &dir))?;
         self.fleet.streams.mark(&wanted.spec.name, &shards)
     }
 
@@ -283,8 +284,14 @@ impl Supervisor {
     fn judge_drained(&self, way: &Way, wanted: &Wanted, owed: Option<Position>, was_told: bool) -> Ended {
         let stream = wanted.stream().and_then(|stream| self.fleet.streams.get(stream));
         let at = stream.and_then(|stream| way.checkpoint.of(stream.shard()));
-        let pending = off_async(|| way.outbox.pending()).is_ok_and(|pending| pending.is_empty());
-        if !pending || at < owed {
+        let is_empty = match off_async(|| way.outbox.pending()) {
+            Ok(pending) => pending.is_empty(),
+            Err(fault) => {
+                self.fleet.report(fault);
+                false
+            }
+        };
+        if !is_empty || at < owed {
             let (at, owed) = (at.map(|at| at.to_string()), owed.map(|owed| owed.to_string()));
             tracing::error!(pipeline = way.name, at, owed, "it has ended before all was delivered");
             return Ended::Stopped;

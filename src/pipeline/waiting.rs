@@ -101,7 +101,7 @@ pub struct Leaver<'t> {
 
 /// What comes next of a shard.
 pub enum Next {
-    Piece(Piece),
+    Piece(Box<Piece>),
     /// The shard has ended for good.
     End,
     /// Nothing more is to be read here now.
@@ -129,7 +129,7 @@ impl<'t> Leaver<'t> {
         while self.reader.is_amid_a_read() || !self.is_time() {
             tokio::select! {
                 biased;
-                next = self.reader.next() => return Ok(next?.map_or(Next::End, Next::Piece)),
+                next = self.reader.next() => return Ok(next?.map_or(Next::End, |piece| Next::Piece(Box::new(piece)))),
                 () = self.leaving.until(Leave::Drain), if !self.leaving.is(Leave::Drain) => {}
                 () = self.leaving.until(Leave::Cut), if !self.leaving.is(Leave::Cut) => {}
             }

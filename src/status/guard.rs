@@ -108,7 +108,7 @@ fn is_loopback(address: IpAddr) -> bool {
 fn names_loopback(head: &Parts) -> bool {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_or(false, is_loopback_name),
+        (Some(host), None) => host.to_str().is_ok_and(is_loopback_name),
         (None, _) => true,
         (Some(_), Some(_)) => false,
     };

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::paint::{plain, plain_json};
 use super::{Exit, complain, say};
 use crate::config::{self, Environment};
 use crate::cpu::off_async;
@@ -72,8 +73,8 @@ pub fn audit(arguments: Arguments) -> Exit {
     match judged {
         Ok(report) => {
             match arguments.json {
-                true => say(serde_json::to_string_pretty(&report).unwrap_or_default()),
-                false => say(&report),
+                true => say(plain_json(&serde_json::to_string_pretty(&report).unwrap_or_default())),
+                false => say(plain(&report.to_string())),
             }
             if report.proved { Exit::Done } else { Exit::Failed }
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint;
 use crate::disk::ReadOnlyDisk;
 use crate::error::Fault;
 use crate::ground::Ground;
@@ -68,7 +68,7 @@ pub fn look(state: &Path, pipeline: &str) -> Result<OfState, Fault> {
         }
     }
     for folder in &folders {
-        found.checkpoint.extend(patiently(|| Checkpoint::<()>::peek(&ReadOnlyDisk, folder))?.unwrap_or_default());
+        found.checkpoint.extend(patiently(|| checkpoint::peek(&ReadOnlyDisk, folder))?.unwrap_or_default());
     }
     Ok(found)
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::dry::{self, Dry, How};
+use super::paint::{plain, plain_json};
 use super::{Exit, complain, say};
 use crate::config::{self, Environment, Loader, PipelineSpec, Place, Problems, Revision, SourceSpec};
 use crate::encode::FormatSpec;
@@ -132,8 +133,8 @@ pub fn explain(arguments: Arguments) -> Exit {
     match Explained::of(&arguments) {
         Ok(explained) => {
             match arguments.json {
-                true => say(format_args!("{:#}", serde_json::json!(explained))),
-                false => say(explained.to_string().trim_end()),
+                true => say(plain_json(&format!("{:#}", serde_json::json!(explained)))),
+                false => say(plain(explained.to_string().trim_end())),
             }
             Exit::Done
         }

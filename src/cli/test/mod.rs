@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::dry::{self, How};
+use super::paint::plain;
 use super::{Exit, complain, say};
 use crate::config::{self, Environment, Loader, PipelineSpec, Place, Problems};
 use crate::transform::wasm::Modules;
@@ -78,7 +79,7 @@ pub fn test(arguments: Arguments) -> Exit {
                     let line = config::line_of(&one.text, &format!("cases.{number}")).unwrap_or(1);
                     say(format_args!("FAILED  {}: {}", one.spec.name, case.name));
                     say(format_args!("        {}:{line}", one.file.display()));
-                    differences.lines().for_each(|line| say(format_args!("  {line}").to_string().trim_end()));
+                    differences.lines().for_each(|line| say(plain(format!("  {line}").trim_end())));
                 }
             }
         }

@@ -17,6 +17,7 @@ mod records;
 mod start;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,9 +157,9 @@ impl Kit {
         let pending = outbox.pending()?;
         let promised = pending.values().flatten().map(|sealed| sealed.sink().to_owned());
         for url in promised.chain([self.recipe.sink.clone()]) {
-            if !sinks.contains_key(&url) {
-                let sink = (self.open_sink)(&url)?;
-                sinks.insert(url, sink.within(&self.budget));
+            if let Entry::Vacant(unknown) = sinks.entry(url) {
+                let sink = (self.open_sink)(unknown.key())?;
+                unknown.insert(sink.within(&self.budget));
             }
         }
         let name = label(self.pipeline());

@@ -12,7 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Kit, say};
 use crate::budget::Budget;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint;
 use crate::chunk::Recipe;
 use crate::config::{PipelineSpec, Settings, SourceSpec, StreamSpec};
 use crate::cpu::off_async;
@@ -241,7 +241,7 @@ fn known_durable(ground: &Ground, state: &Path, shard: &Shard) -> Result<u64, Fa
             _ => Outbox::peek(ground, &outbox).pending()?.remove(shard),
         };
         let ends = promised.into_iter().flatten().map(|sealed| sealed.range().end.clone());
-        let delivered = Checkpoint::<()>::peek(&*ground.disk, &dir)?.remove(shard);
+        let delivered = checkpoint::peek(&*ground.disk, &dir)?.remove(shard);
         highest = ends.chain(delivered).filter_map(|at| at.as_u64()).fold(highest, u64::max);
     }
     Ok(highest)

@@ -166,7 +166,7 @@ impl Reader for ErrorReader {
             self.position = end;
             let batch = batch.finish();
             // A chunk without a record would be a range without an object: a gap, for who audits.
-            if batch.len() > 0 || end == log.end() {
+            if !batch.is_empty() || end == log.end() {
                 return Ok(Some(Read { batch, end: end.into() }));
             }
         }
