@@ -7,10 +7,10 @@
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::time::Instant;
+use std::{env, fs};
 
+use hydrant::inputs::Reads;
 use hydrant::metrics::Metrics;
 use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
@@ -30,9 +30,6 @@ use work::{Became, Work};
 const RECORDS: usize = 40_000;
 const RECORDS_PER_BATCH: usize = 500;
 const ROUNDS: usize = 9;
-const SWAPS: usize = 20;
-/// Between two swaps.
-const SWAP_EVERY: Duration = Duration::from_millis(300);
 const REDACT: &str = "transforms/redact/redact.wasm";
 const BENCH: &str = "transforms/bench/bench.wasm";
 
@@ -42,7 +39,6 @@ fn main() {
     let measured: Vec<_> =
         [200, 1024].into_iter().flat_map(|bytes| throughput(&runtime, folder.path(), bytes)).collect();
     starts(folder.path());
-    swaps(&runtime, folder.path());
     let mut args = env::args().skip_while(|arg| arg != "--json").skip(1);
     if let Some(path) = args.next() {
         fs::write(path, json!(measured).to_string()).expect("the file can be written");
@@ -149,56 +145,6 @@ fn starts(folder: &Path) {
     println!();
 }
 
-/// How long batches wait while the module under them is replaced again and again.
-fn swaps(runtime: &Runtime, folder: &Path) {
-    let path = folder.join("swapped.wasm");
-    let module = fs::read(REDACT).expect("it is there");
-    fs::write(&path, &module).expect("the module can be written");
-    let transform = made(folder, &path, &json!({ "fields": ["email"] }));
-    let transforms = Transforms::new("bench", vec![transform], &Metrics::new().pipeline("bench"));
-    let batches = batches(200);
-    // For as long, with and without swaps: a busy machine makes batches wait, too.
-    let [calm, swapped] = [false, true].map(|swaps| {
-        let is_over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for number in 0..SWAPS {
-                    thread::sleep(SWAP_EVERY);
-                    if !swaps {
-                        continue;
-                    }
-                    // A custom section that makes it another module of the same meaning.
-                    let next = [&module[..], &[0, 3, 1, b'x', number as u8]].concat();
-                    let new = path.with_extension("new");
-                    fs::write(&new, next).expect("the module can be written");
-                    fs::rename(&new, &path).expect("and put in place");
-                    transforms.renew();
-                }
-                is_over.store(true, Ordering::Relaxed);
-            });
-            worst_ms(runtime, &transforms, &batches, &|| !is_over.load(Ordering::Relaxed))
-        })
-    });
-    println!("worst batch of {RECORDS_PER_BATCH}, ms: {calm:.1} without a swap, {swapped:.1} during {SWAPS}");
-}
-
-/// The batch that took longest, while this holds, and once through all of them at least.
-fn worst_ms(runtime: &Runtime, transforms: &Transforms, batches: &[Batch], goes_on: &dyn Fn() -> bool) -> f64 {
-    let mut worst = 0.0_f64;
-    loop {
-        for batch in batches {
-            let took = wall_ms(|| {
-                let became = runtime.block_on(through(transforms, batch.clone())).expect("no fault");
-                assert_eq!(became.batch.len(), batch.len(), "nothing is lost");
-            });
-            worst = worst.max(took);
-        }
-        if !goes_on() {
-            return worst;
-        }
-    }
-}
-
 /// The module with its config, and what was compiled in this folder.
 fn made(cache: &Path, module: &Path, config: &Value) -> Arc<dyn Transform> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -208,7 +154,9 @@ fn made(cache: &Path, module: &Path, config: &Value) -> Arc<dyn Transform> {
     }
     let options: Options = serde_json::from_value(json!({ "wasm": wasm })).expect("the options are right");
     let modules = Modules::new(Some(cache.to_owned()));
-    options.make(&Making { pipeline: "bench", folder, modules: &modules }).expect("the module is right")
+    options
+        .make(&Making { pipeline: "bench", folder, modules: &modules, reads: &Reads::new() })
+        .expect("the module is right")
 }
 
 /// Records of about this many bytes; every tenth one has the level `debug`.
