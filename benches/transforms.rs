@@ -11,20 +11,15 @@ use std::time::Instant;
 use std::{env, fs};
 
 use hydrant::inputs::Reads;
-use hydrant::metrics::Metrics;
-use hydrant::pipeline::Transforms;
 use hydrant::record::{Batch, BatchBuilder};
 use hydrant::transform::wasm::Modules;
 use hydrant::transform::{Making, Options, Transform};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-#[path = "../tests/it/support/transform.rs"]
-mod support;
 #[path = "../transforms/bench/src/work.rs"]
 mod work;
 
-use support::through;
 use work::{Became, Work};
 
 const RECORDS: usize = 40_000;
