@@ -325,7 +325,9 @@ impl Supervisor {
             What::Gone => "its file is gone: what was acknowledged is being delivered",
             _ => "the new revision reads another stream: what was acknowledged of this one is delivered first",
         };
-        tracing::info!(pipeline = self.pipeline.name, "draining: {why}");
+        if self.pipeline.told().why.as_deref() != Some(why) {
+            tracing::info!(pipeline = self.pipeline.name, "draining: {why}");
+        }
         self.pipeline.settle(goal.order, |told| (told.state, told.why) = (State::Draining, Some(why.to_owned())));
         self.fleet.changed();
     }

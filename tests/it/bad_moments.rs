@@ -135,6 +135,14 @@ fn a_disk_that_fills_up_and_is_freed_again_loses_and_doubles_nothing() {
     // A disk of its own for the state, for which one need not be root.
     let mounted = "mount -t tmpfs -o size=400m tmpfs state && exec \"$@\"";
     let through = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"];
+    let tried = Command::new(through[0]).args(&through[1..]).arg("true").current_dir(home.path(".")).output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        // Past the harness, which keeps to itself what passing stories print.
+        let not_run =
+            "NOT RUN: a_disk_that_fills_up_and_is_freed_again: this machine lets nobody mount a tmpfs of his own\n";
+        std::io::stderr().write_all(not_run.as_bytes()).unwrap();
+        return;
+    }
     let daemon = home.start_through("clicks.yaml", &[], &through);
     let state = PathBuf::from(format!("/proc/{}/root{}", daemon.pid(), home.path("state").display()));
     assert!(state.join("LOCK").exists(), "the daemon sees another disk there");
