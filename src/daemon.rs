@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
-use crate::config::{FedBy, Loader, Revision, Settings, SourceSpec};
+use crate::config::{FedBy, Loader, Revision, Settings};
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
@@ -217,10 +217,8 @@ async fn serve_admin(settings: &Settings, admin: Arc<dyn Admin>, stop: &Cancella
 
 /// The stream that standard input feeds: one at the most.
 fn stdin_of(revisions: &[Revision]) -> Option<String> {
-    revisions.iter().find_map(|revision| match &revision.spec.as_ref().ok()?.source {
-        SourceSpec::Stream(stream) if stream.fed_by == FedBy::Stdin => Some(stream.name.clone()),
-        _ => None,
-    })
+    let mut streams = revisions.iter().filter_map(|revision| revision.spec.as_ref().ok()?.stream());
+    streams.find(|stream| stream.fed_by == FedBy::Stdin).map(|stream| stream.name.clone())
 }
 
 /// Doors first, then the group commits under way; the pipelines meanwhile, with what they are uploading.

@@ -119,6 +119,14 @@ pub enum FedBy {
 }
 
 impl PipelineSpec {
+    /// The stream that it reads, if it reads one.
+    pub fn stream(&self) -> Option<&StreamSpec> {
+        match &self.source {
+            SourceSpec::Stream(stream) => Some(stream),
+            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
+        }
+    }
+
     /// What the Firehose API tells about its stream, made at `created_ms` (Unix milliseconds).
     pub fn about(&self, created_ms: i64) -> About {
         let place = self.sink.url.split_once("://").map_or(self.sink.url.as_str(), |(_, place)| place);

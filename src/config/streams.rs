@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problem::Problems;
-use super::{FedBy, PipelineSpec, SourceSpec, StreamSpec};
+use super::{FedBy, PipelineSpec, StreamSpec};
 
 /// What one pipeline says about the stream that it reads.
 #[derive(Debug, Clone, Copy)]
@@ -18,10 +18,7 @@ pub struct OnStream<'s> {
 
 impl<'s> OnStream<'s> {
     fn wanted(&self) -> Option<&'s StreamSpec> {
-        match &self.wants?.source {
-            SourceSpec::Stream(stream) => Some(stream),
-            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
-        }
+        self.wants?.stream()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::config::{PipelineSpec, Settings};
 use crate::error::Fault;
 use crate::pipeline::Way;
 use crate::status::view::{LeftView, RevisionView, State};
@@ -77,15 +77,7 @@ pub struct Wanted {
 impl Wanted {
     /// The stream that it reads, if it reads one.
     pub fn stream(&self) -> Option<&str> {
-        self.stream_spec().map(|stream| stream.name.as_str())
-    }
-
-    /// What it says about that.
-    pub fn stream_spec(&self) -> Option<&StreamSpec> {
-        match &self.spec.source {
-            SourceSpec::Stream(stream) => Some(stream),
-            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
-        }
+        self.spec.stream().map(|stream| stream.name.as_str())
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::{FedBy, Inputs, Loader, OnStream, PipelineSpec, Problems, Revision, SourceSpec, agree_on_streams};
+use crate::config::{FedBy, Inputs, Loader, OnStream, PipelineSpec, Problems, Revision, agree_on_streams};
 use crate::cpu::{give_way, off_async};
 use crate::error::Fault;
 use crate::inputs::Reads;
@@ -300,7 +300,7 @@ impl Reloader {
             .iter()
             .map(|(name, taken)| OnStream {
                 name,
-                runs: taken.as_ref().and_then(|taken| taken.stream_spec()),
+                runs: taken.as_ref().and_then(|taken| taken.spec.stream()),
                 wants: wants(name),
             })
             .collect();
@@ -550,10 +550,7 @@ type Ordered = (Arc<Pipeline>, u64);
 
 /// Whether its sink and its source can be had; `Ok` with a warning if that is not clear.
 async fn look(fleet: Arc<Fleet>, spec: PipelineSpec, taken: Option<Arc<Wanted>>) -> Result<Option<String>, String> {
-    let feeds = |spec: &PipelineSpec| match &spec.source {
-        SourceSpec::Stream(stream) => stream.fed_by == FedBy::Stdin,
-        SourceSpec::Demo(_) | SourceSpec::File(_) => false,
-    };
+    let feeds = |spec: &PipelineSpec| spec.stream().is_some_and(|stream| stream.fed_by == FedBy::Stdin);
     if feeds(&spec) != taken.as_ref().is_some_and(|taken| feeds(&taken.spec)) {
         let hint = "hint: standard input belongs to who reads it when the process starts: restart hydrant";
         return Err(format!("{}: `source.stdin` cannot come or go while hydrant runs\n{hint}\n", spec.file));

@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::mark_drained;
-use crate::config::{FedBy, PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::config::{FedBy, PipelineSpec, Settings, StreamSpec};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::position::{Position, Shard};
@@ -146,7 +146,7 @@ impl Streams {
         spec: &PipelineSpec,
         present: impl Fn() -> BTreeSet<String>,
     ) -> Result<Option<Stream>, Fault> {
-        let Some(stream) = stream_of(spec) else { return Ok(None) };
+        let Some(stream) = spec.stream() else { return Ok(None) };
         let present = if self.get(&stream.name).is_some() { BTreeSet::new() } else { present() };
         let pushed_for = order.map_or(PushedFor::Nobody, PushedFor::Goal);
         let missing = || Err(Fault::new(Blame::Bug, format!("pipeline {}: not answered", spec.name)));
@@ -163,7 +163,7 @@ impl Streams {
         let inside = &mut *inside;
         let mut failed: BTreeMap<&str, (Blame, String)> = BTreeMap::new();
         let mut readers: BTreeMap<&str, (&StreamSpec, BTreeSet<&str>)> = BTreeMap::new();
-        for (spec, wanted) in specs.iter().filter_map(|spec| Some((spec, stream_of(spec)?))) {
+        for (spec, wanted) in specs.iter().filter_map(|spec| Some((spec, spec.stream()?))) {
             if wanted.fed_by != FedBy::Stdin
                 && let Err(fault) = self.listen(inside).await
             {
@@ -187,7 +187,7 @@ impl Streams {
         }
         let mut answers = Vec::with_capacity(specs.len());
         for spec in specs {
-            let claimed = match stream_of(spec) {
+            let claimed = match spec.stream() {
                 None => Ok(None),
                 Some(wanted) => match failed.get(wanted.name.as_str()) {
                     Some((blame, error)) => Err(Fault::new(*blame, error.clone())),
@@ -545,13 +545,6 @@ impl Inside {
 
     fn free_bytes_min(&self) -> u64 {
         FREE_BYTES_MIN + self.chunks.values().sum::<u64>()
-    }
-}
-
-fn stream_of(spec: &PipelineSpec) -> Option<&StreamSpec> {
-    match &spec.source {
-        SourceSpec::Stream(stream) => Some(stream),
-        SourceSpec::Demo(_) | SourceSpec::File(_) => None,
     }
 }
 

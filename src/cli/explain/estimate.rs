@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::Sample;
-use crate::config::{PipelineSpec, SourceSpec};
+use crate::config::PipelineSpec;
 use crate::units::{Interval, Size};
 
 /// The least size of an object that readers are glad of: each costs a request and a footer.
@@ -144,7 +144,7 @@ pub fn limits(spec: &PipelineSpec) -> Vec<Most> {
         crate::config::MEMORY_DEFAULT.bytes(),
         "by default (`memory` of hydrant.yaml), for all pipelines together: requests, encoders, uploads",
     )];
-    if let SourceSpec::Stream(stream) = &spec.source {
+    if let Some(stream) = spec.stream() {
         let why = format!("spool of the stream `{}`; above, producers are told to slow down", stream.name);
         limits.push(most("disk", stream.spool_bytes_max, &why));
     }

@@ -214,7 +214,7 @@ impl Explained {
 /// The keys; those of a spool only where there is one.
 fn keys(spec: &PipelineSpec, written: &Value) -> Vec<Key> {
     let mut keys = resolved::keys(&config::pipeline_schema(), written);
-    let has_spool = matches!(spec.source, SourceSpec::Stream(_));
+    let has_spool = spec.stream().is_some();
     keys.retain(|key| has_spool || !key.key.starts_with("spool."));
     keys
 }

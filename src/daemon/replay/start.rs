@@ -14,7 +14,7 @@ use super::{Kit, say};
 use crate::budget::Budget;
 use crate::checkpoint;
 use crate::chunk::Recipe;
-use crate::config::{PipelineSpec, Settings, SourceSpec, StreamSpec};
+use crate::config::{PipelineSpec, Settings, StreamSpec};
 use crate::cpu::off_async;
 use crate::daemon::lock::StateLock;
 use crate::error::{Blame, Fault};
@@ -177,8 +177,8 @@ async fn try_alone(
     }
     let _lock = StateLock::take(&settings.state)?;
     let ground = Ground::real();
-    let stream = match (&ask.what, &spec.source) {
-        (What::Records(_), SourceSpec::Stream(wanted)) => Some(open_stream(settings, &ground, wanted).await?),
+    let stream = match (&ask.what, spec.stream()) {
+        (What::Records(_), Some(wanted)) => Some(open_stream(settings, &ground, wanted).await?),
         _ => None,
     };
     let format = off_async(|| spec.format.open(&ground.disk, &dir.join("schema"), &spec.name))?;
