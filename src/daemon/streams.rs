@@ -37,7 +37,7 @@ use super::{House, bind};
 /// Bytes of one spool segment.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Free bytes that producers never get, beside room for one chunk of each pipeline.
-const FREE_BYTES_MIN: u64 = 64 << 20;
+pub const FREE_BYTES_MIN: u64 = 64 << 20;
 /// Streams that are opened at the same time.
 const OPENED_AT_ONCE: usize = 16;
 
@@ -244,14 +244,8 @@ impl Streams {
         let left = off_async(|| self.look())?;
         let shard = spool::shard_of(&self.house.ground, &dir)?;
         let at = |left: &Left| shard.as_ref().and_then(|shard| left.positions.get(shard)?.as_u64());
-        let options = spool::Options {
-            segment_bytes: SEGMENT_BYTES,
-            spool_bytes_max: wanted.spool_bytes_max,
-            free_bytes_min,
-            once_window_ms: once_window_ms(wanted),
-            known_durable: left.values().filter_map(at).max().unwrap_or(0),
-            on_corruption: self.settings.on_corruption,
-        };
+        let known_durable = left.values().filter_map(at).max().unwrap_or(0);
+        let options = spool_options(&self.settings, wanted, free_bytes_min, known_durable);
         let stream = Stream::open(&self.house.ground, &dir, &wanted.name, &options).await?;
         let metrics = self.house.metrics.stream(&wanted.name);
         stream.on_sync(move |took| metrics.synced(took));
@@ -545,6 +539,23 @@ impl Inside {
 
     fn free_bytes_min(&self) -> u64 {
         FREE_BYTES_MIN + self.chunks.values().sum::<u64>()
+    }
+}
+
+/// How a stream's spool is opened; all records below `known_durable` are known to be durable.
+pub fn spool_options(
+    settings: &Settings,
+    wanted: &StreamSpec,
+    free_bytes_min: u64,
+    known_durable: u64,
+) -> spool::Options {
+    spool::Options {
+        segment_bytes: SEGMENT_BYTES,
+        spool_bytes_max: wanted.spool_bytes_max,
+        free_bytes_min,
+        once_window_ms: once_window_ms(wanted),
+        known_durable,
+        on_corruption: settings.on_corruption,
     }
 }
 

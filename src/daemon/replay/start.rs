@@ -1,8 +1,6 @@
 //! Where a replay runs: in the daemon, beside its pipelines, or alone, when no daemon has the state folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -12,23 +10,19 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Kit, say};
 use crate::budget::Budget;
-use crate::checkpoint;
 use crate::chunk::Recipe;
 use crate::config::{PipelineSpec, Settings, StreamSpec};
 use crate::cpu::off_async;
+use crate::daemon::kept::{self, Left};
 use crate::daemon::lock::StateLock;
+use crate::daemon::streams::{self, FREE_BYTES_MIN};
 use crate::error::{Blame, Fault};
 use crate::ground::Ground;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
 use crate::position::Shard;
 use crate::sink::{self, ObjectSink};
 use crate::spool::{self, Stream};
 use crate::status::replay::{Ask, Hearing, Said, Saying, What};
-
-/// Free bytes that a stream that nobody appends to keeps on the disk.
-const FREE_BYTES_MIN: u64 = 64 << 20;
-const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The replays of this process. Cheap to clone.
 #[derive(Clone, Default)]
@@ -168,8 +162,7 @@ async fn try_alone(
     saying: &Saying,
     stop: CancellationToken,
 ) -> Result<(), Fault> {
-    let pipelines = settings.state.join("pipelines");
-    let dir = pipelines.join(&spec.name);
+    let dir = kept::folder(settings, &spec.name);
     if !dir.is_dir() {
         let state = settings.state.display();
         let message = format!("state folder {state}: pipeline {} has never run on it", spec.name);
@@ -219,30 +212,17 @@ async fn open_stream(settings: &Settings, ground: &Ground, wanted: &StreamSpec) 
         let message = format!("stream {}: there is none in {}", wanted.name, settings.state.display());
         return Err(Fault::new(Blame::Config, message));
     };
-    let options = spool::Options {
-        segment_bytes: SEGMENT_BYTES,
-        spool_bytes_max: wanted.spool_bytes_max,
-        free_bytes_min: FREE_BYTES_MIN,
-        once_window_ms: u64::try_from(wanted.once_window.as_millis()).unwrap_or(u64::MAX),
-        known_durable: off_async(|| known_durable(ground, &settings.state, &shard))?,
-        on_corruption: settings.on_corruption,
-    };
+    let known_durable = off_async(|| known_durable(ground, settings, &shard))?;
+    let options = streams::spool_options(settings, wanted, FREE_BYTES_MIN, known_durable);
     Stream::open(ground, &dir, &wanted.name, &options).await
 }
 
 /// The highest position of a shard in any checkpoint or outbox: all below was durable.
-fn known_durable(ground: &Ground, state: &Path, shard: &Shard) -> Result<u64, Fault> {
+fn known_durable(ground: &Ground, settings: &Settings, shard: &Shard) -> Result<u64, Fault> {
     let mut highest = 0;
-    for entry in std::fs::read_dir(state.join("pipelines")).map_err(Fault::disk)? {
-        let dir = entry.map_err(Fault::disk)?.path();
-        let outbox = dir.join("outbox");
-        let promised = match ground.disk.list(&outbox) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            _ => Outbox::peek(ground, &outbox).pending()?.remove(shard),
-        };
-        let ends = promised.into_iter().flatten().map(|sealed| sealed.range().end.clone());
-        let delivered = checkpoint::peek(&*ground.disk, &dir)?.remove(shard);
-        highest = ends.chain(delivered).filter_map(|at| at.as_u64()).fold(highest, u64::max);
+    for name in kept::names(settings).map_err(Fault::disk)? {
+        let left = Left::look(ground, &kept::folder(settings, &name))?;
+        highest = highest.max(left.positions.get(shard).and_then(|at| at.as_u64()).unwrap_or(0));
     }
     Ok(highest)
 }
