@@ -211,6 +211,7 @@ impl Fleet {
             }
             pipelines.remove(name);
             self.house.metrics.forget_pipeline(name);
+            self.house.metrics.forget_pipeline(&super::replay::label(name));
             self.house.rests(name);
             self.streams.look_again(name);
         }
