@@ -81,7 +81,11 @@ fn records_that_a_wrong_schema_refused_are_there_once_when_it_is_mended() {
     says(&home.run("replay x.yaml --errors --state state"), 78, "in use by process");
     // Under its own name, and without a trace in the pipeline's.
     assert_eq!(daemon.metric("hydrant_records_out_total{pipeline=\"x:replay\"}"), 500.0);
+    let counted = || daemon.metrics().contains("pipeline=\"x:replay\"");
+    fs::remove_file(home.path("x.yaml")).unwrap();
+    until("its numbers went with its pipeline", || (!counted()).then_some(()));
     daemon.stop();
+    write(&home, PLAIN);
     says(&home.run("replay x.yaml --errors --state state"), 0, "nothing left to replay");
     assert_eq!(lines(&home), once(&records));
     says(&home.run("audit --pipeline x.yaml --state state"), 0, "proved");
