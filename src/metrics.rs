@@ -3,6 +3,7 @@
 //! Names are stable and documented in `docs/metrics.md` (`tests/it/metrics.rs` holds us to it); label sets are bounded
 //! (pipelines, streams, reasons, and at most [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
 
+mod kafka;
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::error::Reason;
 use crate::live::{Counts, Delivered, Live};
 use crate::position::Shard;
 
+pub use kafka::{Commit, GroupNow, KafkaMetrics, MemberNow, PartitionNow};
 use progress::Shards;
 pub use progress::{Positions, Progress};
 

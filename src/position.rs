@@ -25,6 +25,12 @@ impl Shard {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one owner's part of a log that a group of nodes shares. Its positions are kept by the group, not by
+    /// us: what we note of it ends with the process. Ids of all other shards are hex digits, or begin with another word.
+    pub fn is_session(&self) -> bool {
+        self.0.starts_with('k')
+    }
 }
 
 impl fmt::Display for Shard {

@@ -13,7 +13,7 @@ use crate::encode::{self, FormatSpec};
 use crate::inputs::Reads;
 use crate::naming::{DEFAULT_PREFIX, ErrorPrefix, Prefix, TimeZone};
 use crate::receive::About;
-use crate::source::{demo, file};
+use crate::source::{demo, file, kafka};
 use crate::transform::Transform;
 use crate::transform::wasm::Modules;
 use crate::units::{Interval, Size};
@@ -91,6 +91,7 @@ pub struct Drawn {
 pub enum SourceSpec {
     Demo(demo::Options),
     File(file::Options),
+    Kafka(kafka::Options),
     /// A stream that receivers append to.
     Stream(StreamSpec),
 }
@@ -123,7 +124,7 @@ impl PipelineSpec {
     pub fn stream(&self) -> Option<&StreamSpec> {
         match &self.source {
             SourceSpec::Stream(stream) => Some(stream),
-            SourceSpec::Demo(_) | SourceSpec::File(_) => None,
+            SourceSpec::Demo(_) | SourceSpec::File(_) | SourceSpec::Kafka(_) => None,
         }
     }
 
@@ -201,6 +202,7 @@ fn draw(written: &Pipeline, sink: &crate::sink::Options, tree: &Tree) -> Drawn {
     let source = match &written.source {
         Source::Demo(_) | Source::Stdin(_) => word.to_owned(),
         Source::File(options) => format!("{word} {}", shown("path", &options.path.join(", "))),
+        Source::Kafka(options) => format!("{word} {}", shown("topics", &options.topics.join(", "))),
         Source::Firehose(from) | Source::Http(from) => format!("{word} {}", shown("stream", &from.stream)),
     };
     Drawn {
@@ -243,6 +245,7 @@ fn source(name: &str, source: Source, spool: Option<Spool>, tree: &Tree, problem
             super::stations::file(&options, tree, problems);
             return no_stream(SourceSpec::File(options), word, spool, tree, problems);
         }
+        Source::Kafka(options) => return no_stream(SourceSpec::Kafka(options), word, spool, tree, problems),
         Source::Firehose(stream) => (FedBy::Firehose, stream.stream),
         Source::Http(stream) => (FedBy::Http, stream.stream),
         Source::Stdin(_) => (FedBy::Stdin, name.to_owned()),

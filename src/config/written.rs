@@ -13,12 +13,12 @@ use super::read::Later;
 use crate::encode;
 use crate::naming::DEFAULT_ERROR_PREFIX;
 use crate::sink;
-use crate::source::{demo, file};
+use crate::source::{demo, file, kafka};
 use crate::transform;
 use crate::units::{INTERVAL_PATTERN, Interval, Size};
 
 /// Words of choices that later versions bring, so that whoever tries one is told.
-pub(super) const LATER: Later = &[("Source", &["kafka", "kinesis", "syslog"])];
+pub(super) const LATER: Later = &[("Source", &["kinesis", "syslog"])];
 
 /// A pipeline: records from one source, through transforms, in one format, to one sink. It is named after its file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -51,6 +51,8 @@ pub enum Source {
     Demo(demo::Options),
     /// Lines of files, which may grow, be renamed and come anew.
     File(file::Options),
+    /// Topics of Kafka, and of what speaks its protocol; their partitions are shared by all nodes of one group.
+    Kafka(kafka::Options),
     /// What producers put by the Firehose API: any AWS SDK with hydrant as its endpoint.
     Firehose(Stream),
     /// What producers post to `/streams/{stream}/records`.
@@ -65,6 +67,7 @@ impl Source {
         match self {
             Source::Demo(_) => "demo",
             Source::File(_) => "file",
+            Source::Kafka(_) => "kafka",
             Source::Firehose(_) => "firehose",
             Source::Http(_) => "http",
             Source::Stdin(_) => "stdin",

@@ -15,6 +15,7 @@ use crate::sink::{self, ObjectSink};
 use crate::source::Source;
 use crate::source::demo::DemoSource;
 use crate::source::file::FileSource;
+use crate::source::kafka::KafkaSource;
 use crate::spool::Stream;
 
 use super::House;
@@ -35,6 +36,7 @@ pub fn source(
     Ok(match (&spec.source, stream) {
         (SourceSpec::Demo(options), _) => Box::new(DemoSource::open(ground, &dir.join("demo"), options, once)?),
         (SourceSpec::File(options), _) => Box::new(FileSource::open(ground, &dir.join("files"), options, once)?),
+        (SourceSpec::Kafka(options), _) => Box::new(KafkaSource::open(&spec.name, options)?),
         (SourceSpec::Stream(_), Some(stream)) => Box::new(stream.source(&spec.name)),
         (SourceSpec::Stream(wanted), None) => {
             return Err(Fault::new(Blame::Bug, format!("stream {} was not opened", wanted.name)));

@@ -6,13 +6,16 @@
 pub mod demo;
 pub mod file;
 pub mod gather;
+pub mod kafka;
 pub mod replay;
 
 use async_trait::async_trait;
 
 use crate::error::Fault;
+use crate::outbox::{Outbox, Sealed};
 use crate::position::{Position, Shard};
 use crate::record::Batch;
+use crate::sink::ObjectSink;
 
 /// A set of replayable logs.
 #[async_trait]
@@ -35,6 +38,25 @@ pub trait Source: Send + Sync {
     /// All before `upto` is delivered and the checkpoint says so durably: the source may forget it.
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
+
+    /// A promise is about to be kept: whoever may own its shard after us is told so, durably, so that its objects are put
+    /// by one of us, all of them, under these names. Returns when they are, tries for as long as that takes. Doing it twice
+    /// is doing it once. Cancel-safe. Logs that are ours alone have nobody to tell.
+    async fn claim(&self, _promise: &Sealed, _sink: &ObjectSink) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Promises of former owners of the shard that may be half-kept, in their order; they are to be kept before the shard
+    /// is read. They are taken into `outbox`. `open` waits until they are released.
+    async fn inherit(&self, _shard: &Shard, _outbox: &Outbox, _sink: &ObjectSink) -> Result<Vec<Sealed>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// Waits until the shard is another's: then nothing more of it is read, promised or put. Cancel-safe. A log that is
+    /// ours alone is never lost.
+    async fn lost(&self, _shard: &Shard) {
+        std::future::pending().await
+    }
 
     /// Bytes that were read since it was opened, and bytes that there are to read, as far as known: of a source that ends
     /// and whose records lie in files.
