@@ -1,9 +1,18 @@
 //! Kafka: each partition of some topics is a log, and a group of nodes shares them.
 
+mod flood;
+mod judge;
 pub mod ledger;
-mod options;
+mod msk;
+pub mod options;
 pub mod plan;
+pub mod properties;
+pub mod security;
+mod tokens;
+pub mod words;
 
+pub use flood::flood;
+pub use judge::Flaw;
 pub use options::Options;
 
 use async_trait::async_trait;
