@@ -6,6 +6,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaType;
+use regex_bites::Regex;
 use url::{Host, Url};
 
 use super::options::{MEMORY_BYTES_MIN, Options, Protocol, Start};
@@ -263,13 +264,16 @@ fn check_expression(topic: &str, subscribed: &str) -> Result<(), (String, Option
     }
     // A comma stands between expressions there, and two are one.
     let listed = subscribed.replace(',', ",,");
-    match ClientConfig::new().set("topic.blacklist", listed).create_native_config() {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let why = why(&error);
-            let why = why.rsplit("\": ").next().unwrap_or_default();
-            Err((format!("`{topic}` is no regular expression: {}", why.to_lowercase()), None))
-        }
+    let of_client = ClientConfig::new().set("topic.blacklist", listed).create_native_config();
+    let of_client = of_client.map_err(|error| {
+        let why = why(&error);
+        why.rsplit("\": ").next().unwrap_or_default().to_lowercase()
+    });
+    // By the newer protocol brokers match it, by RE2, of which this is the dialect.
+    let of_broker = Regex::new(subscribed).map_err(|error| error.to_string());
+    match of_client.map(drop).and(of_broker.map(drop)) {
+        Ok(()) => Ok(()),
+        Err(why) => Err((format!("`{topic}` is no regular expression: {why}"), None)),
     }
 }
 

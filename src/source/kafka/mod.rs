@@ -3,6 +3,7 @@
 mod flood;
 mod judge;
 pub mod ledger;
+mod look;
 mod msk;
 pub mod options;
 pub mod plan;
@@ -13,6 +14,7 @@ pub mod words;
 
 pub use flood::flood;
 pub use judge::Flaw;
+pub use look::Seen;
 pub use options::Options;
 
 use async_trait::async_trait;
