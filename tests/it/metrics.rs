@@ -119,7 +119,7 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_dashboard_and_the_alerts_ask_for_documented_metrics_only() {
     let documented: BTreeSet<String> = documented().into_keys().collect();
-    for (what, text, at_least) in [("dashboard", DASHBOARD, 15), ("alerts", ALERTS, 10)] {
+    for (what, text, at_least) in [("dashboard", DASHBOARD, 25), ("alerts", ALERTS, 14)] {
         let named = named(text);
         let unknown: Vec<_> = named.difference(&documented).collect();
         assert!(unknown.is_empty(), "the {what} asks for {unknown:?}");
@@ -130,7 +130,7 @@ fn the_dashboard_and_the_alerts_ask_for_documented_metrics_only() {
 #[test]
 fn the_document_tells_of_every_alert() {
     let alerts: Vec<&str> = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert_eq!(alerts.len(), 10);
+    assert_eq!(alerts.len(), 14);
     for alert in alerts {
         assert!(DOCUMENT.contains(alert), "{alert} is not in docs/metrics.md");
     }

@@ -397,7 +397,10 @@ story('hostile text anywhere in the answer stays text', async ({ context, house 
     const tainted = taint(view);
     tainted.without_file.push({ name: SCRIPT, folder: SCRIPT, promised: 2, drained: false, holds: [SCRIPT] });
     tainted.ills.push(SCRIPT);
-    for (const pipeline of tainted.pipelines) pipeline.pending = { hash: SCRIPT, since_ms: view.now_ms, problems: SCRIPT };
+    for (const pipeline of tainted.pipelines) {
+      pipeline.pending = { hash: SCRIPT, since_ms: view.now_ms, problems: SCRIPT };
+      pipeline.kafka = taint(groupOf(3, 2));
+    }
     await route.fulfill({ json: tainted });
   });
   await page.goto(house.url);

@@ -356,10 +356,10 @@ class Group {
     this.about = make('p', { class: 'about' });
     this.here = make('p');
     this.membersTitle = make('summary');
-    this.membersRows = make('tbody');
+    this.membersRows = make('tbody', { class: 'members' });
     this.members = folded(this.membersTitle, table([['member', ''], ['host', ''], ['partitions', 'n'], ['which', '']], this.membersRows));
     this.partitionsTitle = make('summary');
-    this.partitionsRows = make('tbody');
+    this.partitionsRows = make('tbody', { class: 'parts' });
     this.partitions = folded(this.partitionsTitle, table([['partition', ''], ['committed', 'n'], ['read', 'n'], ['end', 'n'], ['lag', 'n'], ['state', '']], this.partitionsRows));
     this.node = make('div', { class: 'group' }, this.about, this.here, this.members, this.partitions);
   }
