@@ -289,7 +289,7 @@ story('a group of Kafka is drawn: who owns what, and what this node has before i
   assert.equal(await group.locator('tr.here').count(), 1);
   await group.getByText('4 partitions', { exact: true }).click();
   await says(group, /orders\/2\s+2 000\s+2 400\s+2 500\s+500\s+paused/);
-  const shards = card.locator('details.shards').first();
+  const shards = card.locator('details.shards');
   await shards.locator('summary').click();
   await says(shards, /orders\/3\s+3 000/);
   assert.equal(await shards.locator('td.name').nth(3).getAttribute('title'), 'k1a2b3c4dp3s0011223344ff');

@@ -154,7 +154,7 @@ class Card {
     const lag = pipeline.lag_records ?? pipeline.lag_bytes;
     put(this.figures.lag, lag === null ? '–' : pipeline.lag_records === null ? size(lag) : number(lag));
     const { way } = pipeline;
-    this.text = [pipeline.name, found.words, way.source, way.stream, way.sink, way.format, pipeline.state, pipeline.kafka?.group, ...way.transforms].join(' ').toLowerCase();
+    this.text = [pipeline.name, found.words, way.source, way.stream, way.sink, way.format, pipeline.state, ...way.transforms].join(' ').toLowerCase();
     const isOpen = open.has(this.name);
     attribute(this.button, 'aria-expanded', isOpen);
     if (isOpen && asked.has(this.name)) {
@@ -352,7 +352,7 @@ function owned(owns, all) {
 class Group {
   constructor() {
     const table = (heads, rows) => scroll(`${heads[0][0]}s of the group`, make('table', {}, make('thead', {}, make('tr', {}, ...heads.map(([head, kind]) => make('th', { scope: 'col', class: kind }, head)))), rows));
-    const folded = (title, ...children) => make('details', { class: 'shards' }, title, ...children);
+    const folded = (title, ...children) => make('details', { class: 'folded' }, title, ...children);
     this.about = make('p', { class: 'about' });
     this.here = make('p');
     this.membersTitle = make('summary');
@@ -389,9 +389,8 @@ class Group {
     put(this.partitionsTitle, count > partitions.length ? `${number(partitions.length)} of ${one(count, 'partition')}` : one(partitions.length, 'partition'));
     list(this.partitionsRows, this.partitions.open ? partitions : [], ({ topic, partition }) => `${topic}/${partition}`, ({ topic, partition }) => {
       const cells = Array.from({ length: 4 }, () => make('td', { class: 'n mono' })), name = make('td', { class: 'name' }, `${topic}/${partition}`), how = make('td');
-      return { cells, name, how, node: make('tr', {}, name, ...cells, how) };
-    }, ({ cells, name, how }, { shard, committed, read, end, lag, paused }) => {
-      attribute(name, 'title', shard);
+      return { cells, how, node: make('tr', {}, name, ...cells, how) };
+    }, ({ cells, how }, { committed, read, end, lag, paused }) => {
       [committed, read, end, lag].forEach((offset, n) => put(cells[n], offset === null ? '–' : number(offset)));
       put(how, paused ? 'paused' : '');
     });

@@ -8,10 +8,10 @@ use crate::metrics::{GroupNow, MemberNow, PARTITIONS_SHOWN_MAX, PartitionNow};
 use crate::position::Shard;
 
 /// Members of a group that are shown.
-pub const MEMBERS_SHOWN_MAX: usize = 32;
+pub const MEMBERS_SHOWN_MAX: usize = 20;
 /// Topics of a member that are shown, and ranges of partitions of a topic.
-const TOPICS_SHOWN_MAX: usize = 4;
-const RANGES_SHOWN_MAX: usize = 16;
+pub(super) const TOPICS_SHOWN_MAX: usize = 3;
+const RANGES_SHOWN_MAX: usize = 12;
 /// Characters that are shown of what other members say of themselves.
 const WORDS_MAX: usize = 120;
 
@@ -54,8 +54,6 @@ pub struct OwnsView {
 pub struct PartitionView {
     pub topic: String,
     pub partition: i32,
-    /// The shard that it is read as.
-    pub shard: String,
     pub committed: Option<i64>,
     pub read: i64,
     /// Up to where it can be read, if that is known.
@@ -104,21 +102,19 @@ impl KafkaView {
         }
     }
 
-    /// Leaves out what only one who looks closely needs.
-    pub(super) fn thin(&mut self) {
-        self.owns.clear();
-        self.partitions.clear();
-        self.members.clear();
+    /// What one needs who does not look closely: whether it waits for partitions.
+    pub(super) fn thin(self) -> Option<KafkaView> {
+        let (owns, partitions, members) = Default::default();
+        (self.owned == 0).then_some(KafkaView { owns, partitions, members, ..self })
     }
 }
 
 impl PartitionView {
     fn of(now: &PartitionNow) -> PartitionView {
-        let PartitionNow { topic, partition, shard, committed, read, end, paused } = now;
+        let PartitionNow { topic, partition, shard: _, committed, read, end, paused } = now;
         PartitionView {
             topic: topic.to_string(),
             partition: *partition,
-            shard: shard.to_string(),
             committed: *committed,
             read: *read,
             end: *end,
@@ -215,7 +211,7 @@ mod tests {
         assert_eq!(ranges_of([i32::MAX - 1, i32::MAX]), "2147483646-2147483647");
         assert_eq!(ranges_of(0..1000), "0-999");
         let pieces = ranges_of((0..1000).map(|n| n * 2));
-        assert!(pieces.starts_with("0,2,4,") && pieces.ends_with(",30,…"), "{pieces}");
+        assert!(pieces.starts_with("0,2,4,") && pieces.ends_with(",22,…"), "{pieces}");
     }
 
     #[test]
@@ -236,8 +232,11 @@ mod tests {
         let view = KafkaView::of(&group(owned, members));
         assert_eq!((view.owned, view.members_known), (1000, 1000));
         assert_eq!((view.partitions.len(), view.members.len()), (PARTITIONS_SHOWN_MAX, MEMBERS_SHOWN_MAX));
-        assert_eq!((view.owns.len(), view.owns[3].partitions.as_str()), (TOPICS_SHOWN_MAX, "110-119"));
-        assert!(serde_json::to_vec(&view).unwrap().len() < 40_000);
+        assert_eq!((view.owns.len(), view.owns[2].partitions.as_str()), (TOPICS_SHOWN_MAX, "100-109"));
+        assert!(serde_json::to_vec(&view).unwrap().len() < 20_000);
+        assert_eq!(view.clone().thin(), None);
+        let waits = KafkaView { owned: 0, ..view }.thin().unwrap();
+        assert!(waits.members.is_empty() && waits.partitions.is_empty() && waits.members_known == 1000);
     }
 
     #[test]

@@ -4,8 +4,6 @@ use super::Page;
 use crate::cli::paint::{Ink, count, of, plain, short};
 use crate::status::view::{KafkaView, MemberView, OwnsView};
 
-/// Members that are shown.
-const MEMBERS_MAX: usize = 20;
 /// Columns of a member's name and of its host at the most.
 const CLIENT_COLUMNS_MAX: usize = 24;
 const HOST_COLUMNS_MAX: usize = 16;
@@ -29,7 +27,7 @@ impl Page {
     }
 
     fn members(&mut self, kafka: &KafkaView) {
-        let shown = kafka.members.get(..MEMBERS_MAX).unwrap_or(&kafka.members);
+        let shown = &kafka.members;
         if shown.is_empty() {
             return;
         }
