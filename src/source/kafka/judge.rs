@@ -398,8 +398,9 @@ mod tests {
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
                 ("partition.assignment.strategy", strategy),
-                ("queued.max.messages.kbytes", "40000"),
+                ("queued.max.messages.kbytes", "4882"),
                 ("fetch.max.bytes", "10000000"),
+                ("fetch.message.max.bytes", "5000000"),
                 ("security.protocol", "plaintext"),
             ] {
                 assert_eq!(native.get(name).unwrap(), value, "{name}");
