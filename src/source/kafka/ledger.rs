@@ -50,8 +50,8 @@ pub struct Ledger {
     owned: BTreeMap<Part, Owned>,
     /// Up to where each of our own shards is planned.
     planned: BTreeMap<Shard, Position>,
-    /// What the commit on its way says; there is one at a time.
-    on_its_way: Option<BTreeMap<Part, Told>>,
+    /// What the commit on its way says, and as which shard we owned the partition then; there is one at a time.
+    on_its_way: Option<BTreeMap<Part, (Shard, Told)>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -143,11 +143,12 @@ impl Ledger {
             return None;
         }
         let news = self.owned.iter().filter(|(_, owned)| owned.told.as_ref() != Some(&owned.wanted));
-        let news: BTreeMap<Part, Told> = news.map(|(part, owned)| (part.clone(), owned.wanted.clone())).collect();
+        let said = |owned: &Owned| (owned.shard.clone(), owned.wanted.clone());
+        let news: BTreeMap<Part, (Shard, Told)> = news.map(|(part, owned)| (part.clone(), said(owned))).collect();
         if news.is_empty() {
             return None;
         }
-        let commit = news.iter().map(|(part, told)| (part.clone(), told.clone())).collect();
+        let commit = news.iter().map(|(part, (_, told))| (part.clone(), told.clone())).collect();
         self.on_its_way = Some(news);
         Some(commit)
     }
@@ -157,10 +158,11 @@ impl Ledger {
         self.on_its_way.is_some()
     }
 
-    /// The commit on its way was answered. A partition that was fenced is lost.
+    /// The commit on its way was answered. A partition that was fenced is lost, unless it was lost already and has come
+    /// back since: the answer to what was said before says nothing of that.
     pub fn answered(&mut self, answer: impl Fn(&Part) -> Answer) {
-        for (part, said) in self.on_its_way.take().unwrap_or_default() {
-            match (answer(&part), self.owned.get_mut(&part)) {
+        for (part, (shard, said)) in self.on_its_way.take().unwrap_or_default() {
+            match (answer(&part), self.owned.get_mut(&part).filter(|owned| owned.shard == shard)) {
                 (Answer::Done, Some(owned)) => owned.told = Some(said),
                 (Answer::Fenced, Some(_)) => self.lost(&part),
                 (Answer::Unknown, _) | (_, None) => {}
@@ -206,5 +208,41 @@ impl Owned {
         let ShardRange { shard, start, end } = range.clone();
         assert!(offset >= self.wanted.offset, "{range}: a plan goes back from {} to {offset}", self.wanted.offset);
         self.wanted.plans.push(Plan { shard, start, end, offset });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part() -> Part {
+        Part { topic: "events".into(), partition: 3 }
+    }
+
+    fn shard(id: &str) -> Shard {
+        Shard::new(id).unwrap()
+    }
+
+    fn told(offset: i64, plans: Vec<Plan>) -> Told {
+        Told { offset, plans }
+    }
+
+    fn plan(id: &str, start: u64, end: u64) -> Plan {
+        Plan { shard: shard(id), start: start.into(), end: end.into(), offset: i64::try_from(end).unwrap() }
+    }
+
+    #[test]
+    fn an_answer_to_what_was_said_before_a_loss_says_nothing_of_the_partition_that_came_back() {
+        for answer in [Answer::Done, Answer::Fenced] {
+            let mut ledger = Ledger::default();
+            ledger.assigned(part(), shard("k1"), None, 0);
+            assert_eq!(ledger.next_commit(), Some(vec![(part(), told(0, vec![]))]));
+            ledger.lost(&part());
+            ledger.assigned(part(), shard("k2"), Some(told(5, vec![plan("k1", 5, 9)])), 0);
+            ledger.answered(|_| answer);
+            assert!(ledger.owns(&part(), &shard("k2")), "{answer:?}");
+            assert_eq!(ledger.inherited(&part()), [plan("k1", 5, 9)], "{answer:?}");
+            assert_eq!(ledger.begins(&part()), None, "{answer:?}: what was inherited is not settled");
+        }
     }
 }
