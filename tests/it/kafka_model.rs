@@ -7,8 +7,9 @@
 //! ```
 //! The ledger and the text of the metadata are the real ones. Modelled around them: two nodes; a coordinator that refuses
 //! who is no member any more but does not ask who owns what; commits that are lost, or whose answer is lost; partitions
-//! asked back in order; sessions that expire while their node believes that it owns and goes on; crashes; uploads of the
-//! dead, and of those who gave up, that land at any later time; a transform that never makes the same bytes twice.
+//! asked back in order; merged shards, which are made anew whenever a partition comes or goes; sessions that expire while
+//! their node believes that it owns and goes on; crashes; uploads of the dead, and of those who gave up, that land at any
+//! later time; a transform that never makes the same bytes twice.
 
 mod changes;
 mod steps;
@@ -60,11 +61,13 @@ enum Broken {
     GiveBackInFlight,
     /// Chunks are planned in the order in which their copies arrive.
     ClaimOutOfTurn,
-    /// A commit that was given up as unknown, and told again, is still on its way.
+    /// A commit that was given up as unknown, and told again, is still on its way, and lands behind the newer one: so who
+    /// gives up waiting for an answer joins the group anew before it commits again.
     StaleCommit,
-    /// The copy of a merged shard's chunk is deleted when the partitions of one of its heirs have passed it.
+    /// The copy of a merged shard's chunk is deleted when the partitions of one of its heirs have passed it: so an heir
+    /// asks the group for the plans of all partitions, and leaves the copy to whoever comes last.
     DeleteAtOwnEnd,
-    /// The coordinator takes some partitions of a commit and refuses others.
+    /// The coordinator takes some partitions of a commit and not others, and half a plan of a merged shard is followed.
     CommitInParts,
 }
 
@@ -330,6 +333,20 @@ fn two_partitions_go_each_its_way() {
 fn a_merged_shard_is_split_between_nodes_and_nothing_is_lost_or_twice() {
     holds(&world(Broken::None, [1, 1], true, [1, 0, 0]), 100_000);
     holds(&world(Broken::None, [1, 1], true, [0, 0, 1]), 200_000);
+}
+
+#[test]
+fn the_owner_of_a_merged_shard_wakes_up_too_late_and_does_no_harm() {
+    holds(&world(Broken::None, [1, 1], true, [0, 1, 0]), 500_000);
+}
+
+/// Minutes and gigabytes, so only where `HYDRANT_MODEL=deep` asks for it.
+#[test]
+fn deeper_worlds_have_no_bad_end_either() {
+    if std::env::var("HYDRANT_MODEL").is_ok_and(|depth| depth == "deep") {
+        holds(&world(Broken::None, [1, 1], false, [1, 1, 0]), 400_000);
+        holds(&world(Broken::None, [2, 0], false, [1, 1, 1]), 400_000);
+    }
 }
 
 #[test]
