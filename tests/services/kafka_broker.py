@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from hydrant import await_that, die_with_parent, free_port
+from kafka_tokens import AUDIENCE, ISSUER, Tokens
 
 HERE = Path(__file__).resolve().parent / "kafka"
 PASSWORD = "open sesame; 'quoted'"
@@ -55,6 +56,12 @@ class Broker:
         folder.mkdir(parents=True)
         self.ports = {name: free_port() for name in ["PLAINTEXT", "SASL_PLAINTEXT", "SSL", "SASL_SSL", "CONTROLLER"]}
         self.certificates = Certificates(folder / "certificates")
+        self.tokens = Tokens()
+        self.keys = folder / "jwks.json"
+        self.keys.write_text(self.tokens.jwks())
+        # A client for what is not records.
+        quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "log_level": 0}
+        self.admin = AdminClient({"bootstrap.servers": self.address, **quick})
         self.properties = folder / "server.properties"
         self.properties.write_text("".join(f"{key}={value}\n" for key, value in {**self.settings(), **settings}.items()))
         scram = [f"--add-scram={kind}=[name={USERS[kind]},password={PASSWORD}]" for kind in USERS if "SCRAM" in kind]
@@ -125,10 +132,10 @@ class Broker:
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": certificates.ca,
             "listener.name.ssl.ssl.client.auth": "required",
-            # Tokens are signed by whoever has the key of kafka_tokens.py; the broker reads its public half from a file.
-            "sasl.oauthbearer.jwks.endpoint.url": (self.folder / "jwks.json").as_uri(),
-            "sasl.oauthbearer.expected.audience": "kafka",
-            "sasl.oauthbearer.expected.issuer": "https://tokens.test",
+            # Tokens are those of kafka_tokens.py.
+            "sasl.oauthbearer.jwks.endpoint.url": self.keys.as_uri(),
+            "sasl.oauthbearer.expected.audience": AUDIENCE,
+            "sasl.oauthbearer.expected.issuer": ISSUER,
         }
         for listener in ["sasl_plaintext", "sasl_ssl"]:
             of = f"listener.name.{listener}"
@@ -145,13 +152,11 @@ class Broker:
 
     def start(self):
         """Starts it on what is there, and waits until it answers."""
-        jwks = (self.folder / "jwks.json").as_uri()
-        allowed = [
+        properties = [
             ("log4j2.configurationFile", HERE / "log4j2.properties"),
-            ("org.apache.kafka.sasl.oauthbearer.allowed.urls", jwks),
-            ("org.apache.kafka.sasl.oauthbearer.allowed.files", self.folder / "jwks.json"),
+            ("org.apache.kafka.sasl.oauthbearer.allowed.urls", self.keys.as_uri()),
         ]
-        command = java("kafka.Kafka", self.properties, memory="512m", properties=allowed)
+        command = java("kafka.Kafka", self.properties, memory="512m", properties=properties)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
@@ -161,16 +166,13 @@ class Broker:
 
     def answers(self):
         """Whether it has told where its broker is: then it takes part in everything."""
+        assert self.process is not None, "the broker was not started"
         code = self.process.poll()
         assert code is None, f"the broker ended with {code}:\n{self.log_tail()}"
         try:
-            return self.admin().list_topics(timeout=2).brokers
+            return self.admin.list_topics(timeout=2).brokers
         except KafkaException:
             return False
-
-    def admin(self):
-        """A client for what is not records."""
-        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     def kill(self):
         """SIGKILL, if it lives."""
