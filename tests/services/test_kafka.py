@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import threading
-import urllib.request
 
 import pytest
 from confluent_kafka import Consumer
@@ -89,17 +88,10 @@ def delivered(broker, topics, lake, at_most_s=60, **expected):
     return verdict
 
 
-def metrics(daemon):
-    """What it counts: `name{labels}` to number."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.admin}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
-
-
 def metric(daemon, name, **labels):
     """The sum of a metric over all labels but these."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
-    found = [value for key, value in metrics(daemon).items() if key.split("{")[0] == name and all(w in key for w in wanted)]
+    found = [value for key, value in daemon.metrics().items() if key.split("{")[0] == name and all(w in key for w in wanted)]
     return sum(found)
 
 
