@@ -92,7 +92,7 @@ class Campaign:
         feeder = threading.Thread(target=self.feed.run, daemon=True)
         feeder.start()
         try:
-            self.await_settled()
+            self.await_settled(shared=True)
             deadline = time.monotonic() + seconds
             faults = [self.kill, self.kill, self.kill, self.freeze, self.freeze, self.stop, self.guest, self.guest, self.break_broker]
             bag = []
@@ -101,7 +101,7 @@ class Campaign:
                     bag = self.rng.sample(faults, len(faults))
                 bag.pop()()
                 if self.rng.random() < 0.6:
-                    self.await_settled()
+                    self.await_settled(shared=True)
                 else:
                     self.linger(1)
             self.feed.stopping.set()
@@ -209,8 +209,8 @@ class Campaign:
 
     # What is seen.
 
-    def await_settled(self):
-        """Waits until the nodes that run have all partitions of all pipelines, each one owner."""
+    def await_settled(self, shared=False):
+        """Waits until the nodes that run have all partitions of all pipelines, each one owner; `shared`: and each node some."""
 
         def settled():
             for node in self.nodes:
@@ -218,6 +218,8 @@ class Campaign:
             for name in self.protocols:
                 owned = Counter(partition for node in self.nodes if node.awake() for partition in node.owned[name])
                 if len(owned) < self.partitions or max(owned.values()) > 1:
+                    return False
+                if shared and not all(node.owned[name] for node in self.nodes if node.awake()):
                     return False
             return True
 
