@@ -101,7 +101,7 @@ class Broker:
             ),
             "log.dirs": self.folder / "data",
             "auto.create.topics.enable": "false",
-            "message.max.bytes": 16 << 20,
+            "message.max.bytes": 32 << 20,
             # Small, and at once.
             "num.network.threads": 2,
             "num.io.threads": 4,

@@ -1,6 +1,7 @@
 """Hydrant in consumer groups of a real Kafka: what is delivered is the topic, whoever had it and whatever happened to them."""
 
 import json
+import random
 import re
 import subprocess
 import threading
@@ -28,6 +29,7 @@ from kafka_records import (
     read_topic,
     send,
 )
+from kafka_tokens import CLIENT, SECRET
 from objects import Lake
 
 PROTOCOLS = ["classic", "consumer"]
@@ -379,18 +381,39 @@ def group(broker, name, more):
     return {"bootstrap.servers": broker.address, "group.id": name, "log_level": 0, "session.timeout.ms": 3000, **more}
 
 
-def test_a_message_over_the_fetch_limit_is_read(broker, topic, hydrant, lake):
-    make_topic(broker, topic, 1, max_message_bytes=9 << 20)
-    large = json.dumps({"n": -1, "text": "y" * (8 << 20)}).encode()
-    produce(broker, topic, numbered(0, 100) + [large] + numbered(100, 200), message_max_bytes=9 << 20)
-    node = hydrant({"large": pipeline(broker, topic, lake, client={"max.partition.fetch.bytes": "100000"})}).start()
+@pytest.mark.parametrize("over", ["fetch", "memory"])
+def test_a_message_over_the_limits_of_fetches_or_memory_is_read(broker, topic, hydrant, lake, over):
+    # Digits do not repeat: what is fetched is as large as what is read.
+    large, client, settings = (9 << 20, {"max.partition.fetch.bytes": "100000"}, None)
+    if over == "memory":
+        large, client, settings = (24 << 20, {}, {"memory": "64 MiB"})
+    make_topic(broker, topic, 1, max_message_bytes=32 << 20)
+    text = random.Random(7).randbytes(large // 2).hex()
+    values = numbered(0, 100) + [json.dumps({"n": -1, "text": text}).encode()] + numbered(100, 200)
+    produce(broker, topic, values, message_max_bytes=32 << 20)
+    node = hydrant({"large": pipeline(broker, topic, lake, client=client)}, settings=settings).start()
+    delivered(broker, topic, lake)
+    node.stop()
+
+
+def test_an_answer_over_what_a_client_takes_is_said_with_what_to_do(broker, topic, hydrant, lake):
+    make_topic(broker, topic, 1, max_message_bytes=32 << 20)
+    values = numbered(0, 100) + [json.dumps({"n": -1, "text": "y" * (3 << 20)}).encode()]
+    produce(broker, topic, values, message_max_bytes=32 << 20)
+    client = {"receive.message.max.bytes": "1100000", "fetch.max.bytes": "1000000"}
+    node = hydrant({"large": pipeline(broker, topic, lake, client=client)}).start()
+    await_that(lambda: says(node, "large", "receive.message.max.bytes"), "it names what to raise")
+    node.stop()
+    node = hydrant({"large": pipeline(broker, topic, lake)}).start()
     delivered(broker, topic, lake)
     node.stop()
 
 
 @pytest.mark.parametrize("way", ["certificate", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"])
-def test_it_is_let_in(broker, topic, hydrant, lake, way):
+def test_it_is_let_in(broker, topic, hydrant, lake, tmp_path, way):
     make_topic(broker, topic, 1)
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "secret").write_text(SECRET)
     produce(broker, topic, numbered(0, 100))
     certificates, tokens = broker.certificates, broker.tokens
     ca = {"ca": str(certificates.ca)}
@@ -398,19 +421,19 @@ def test_it_is_let_in(broker, topic, hydrant, lake, way):
         of_client = {"certificate": str(certificates.certificate("client")), "key": f"file:{certificates.key('client')}"}
         listener, security = "SSL", {"tls": ca | of_client}
     elif way == "OAUTHBEARER":
-        oauth = {"token_url": tokens.url, "client_id": "lake", "client_secret": "an open secret"}
+        oauth = {"url": tokens.url, "client_id": CLIENT, "client_secret": f"file:{tmp_path}/secret"}
         listener, security = "SASL_SSL", {"tls": ca, "sasl": {"oauthbearer": oauth}}
     else:
         kind = way.lower().replace("-", "_")
         listener = "SASL_PLAINTEXT" if way == "SCRAM-SHA-256" else "SASL_SSL"
         tls = False if listener == "SASL_PLAINTEXT" else ca
-        security = {"tls": tls, "sasl": {kind: {"username": USERS[way], "password": PASSWORD}}}
+        security = {"tls": tls, "sasl": {kind: {"username": USERS[way], "password": f"file:{tmp_path}/password"}}}
     one = pipeline(broker, topic, lake, **security)
     one["source"]["kafka"]["brokers"] = [broker.at(listener)]
     node = hydrant({"secure": one}).start()
     delivered(broker, topic, lake)
     node.stop()
-    assert PASSWORD not in node.log.read_text() and "an open secret" not in node.log.read_text()
+    assert PASSWORD not in node.log.read_text() and SECRET not in node.log.read_text()
 
 
 def test_offsets_that_an_operator_resets_are_read_again_from_there(broker, topic, hydrant, lake):
