@@ -16,9 +16,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use rdkafka::bindings;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -566,7 +567,7 @@ impl Client {
                 element.set_metadata(told.metadata(&self.shared.mark));
             }
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+        if let Err(error) = send(&self.consumer, &list) {
             self.shared.say(&error, "");
             self.hear_answers(&news.into_iter().map(|(part, _)| (part, Answer::Unknown)).collect());
         }
@@ -594,6 +595,23 @@ impl Client {
         let Client { consumer, asked, .. } = self;
         drop(asked);
         off_thread(move || drop(consumer)).await;
+    }
+}
+
+/// Sends a commit; what became of each partition comes as an event to [`Context::commit_callback`], which it does not when
+/// rdkafka sends it.
+fn send(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the consumer outlives the call, which copies the offsets; the queue is a reference that is given back.
+    let error = unsafe {
+        let queue = bindings::rd_kafka_queue_get_consumer(client);
+        let error = bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, std::ptr::null_mut());
+        bindings::rd_kafka_queue_destroy(queue);
+        error
+    };
+    match RDKafkaErrorCode::from(error) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        code => Err(KafkaError::ConsumerCommit(code)),
     }
 }
 

@@ -226,7 +226,7 @@ impl Shared {
 
     /// The configuration of a client that shares the memory between so many partitions.
     pub fn config(&self, speaks: Speaks, partitions: usize) -> ClientConfig {
-        self.options.client_config(&self.pipeline, speaks, self.memory_bytes / partitions.max(1))
+        self.options.client_config(&self.pipeline, speaks, (self.memory_bytes, partitions))
     }
 
     /// Takes the copies of what is settled.
