@@ -70,11 +70,12 @@ class Campaign:
         made = {}
         for name, protocol in self.protocols.items():
             kafka = {"brokers": [self.broker.address], "topics": [self.topic], "group": self.group(name)}
-            sink = {"object_store": {"url": str(self.lakes[name].path)}}
+            sink = {"object_store": {"url": str(self.lakes[name].path), "prefix": ""}}
+            session = SESSION if protocol == "classic" else {}
             if name == "split":
                 sink["object_store"]["prefix"] = "kind={kind}/"
             made[name] = {
-                "source": {"kafka": kafka | {"protocol": protocol, "client": SESSION | QUICK}},
+                "source": {"kafka": kafka | {"protocol": protocol, "client": QUICK | session}},
                 "format": {"lines": {"compression": "gzip"}},
                 "buffer": {"size": "64 KiB", "interval": "1s"},
                 "sink": sink,
