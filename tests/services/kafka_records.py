@@ -12,6 +12,8 @@ import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
+from objects import body, keys
+
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 NAME = re.compile(
     r"(?P<prefix>(?:[^/]*/)*)(?P<pipeline>[^/]+)-(?P<shard>k(?P<topic>[0-9a-f]{8})p(?P<partition>\d+)s[0-9a-f]{12})"
@@ -197,15 +199,15 @@ class Folder:
 
 
 class Bucket:
-    """The same of a `Lake`."""
+    """The same of a bucket."""
 
-    def __init__(self, lake):
-        self.lake, self.known = lake, {}
+    def __init__(self, s3, name):
+        self.s3, self.name, self.known = s3, name, {}
 
     def objects(self):
-        for name, data in self.lake.fetch().items():
-            if name not in self.known and is_object(name):
-                self.known[name] = Object.of(name, data)
+        for key in keys(self.s3, self.name):
+            if key not in self.known and is_object(key):
+                self.known[key] = Object.of(key, body(self.s3, self.name, key))
         return list(self.known.values())
 
 

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote_plus
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -40,7 +40,8 @@ class Tokens:
     def answer(self, request):
         body = request.rfile.read(int(request.headers.get("Content-Length", 0))).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
-        basic = base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+        # RFC 6749, section 2.3.1: both are encoded as in a form.
+        basic = base64.b64encode(f"{quote_plus(CLIENT)}:{quote_plus(SECRET)}".encode()).decode()
         known = request.headers.get("Authorization") == f"Basic {basic}"
         known = known or (form.get("client_id"), form.get("client_secret")) == (CLIENT, SECRET)
         if known and form.get("grant_type") == "client_credentials":
