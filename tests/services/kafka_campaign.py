@@ -227,9 +227,19 @@ class Campaign:
         try:
             await_that(settled, "all partitions have an owner", at_most_s=90)
         except AssertionError:
-            self.log("not settled:", {node.name: {name: sorted(of) for name, of in node.owned.items()} for node in self.nodes})
+            for node in self.nodes:
+                self.log("not settled:", node.name, {name: sorted(of) for name, of in node.owned.items()})
+            for name in self.protocols:
+                self.log(f"the broker says of {name}:", self.members(name))
             raise
         self.log("settled")
+
+    def members(self, name):
+        """The members of a group and their partitions, as the broker knows them; the end of a member's id is enough."""
+        (answer,) = self.broker.admin.describe_consumer_groups([self.group(name)]).values()
+        of = answer.result(timeout=30)
+        places = {one.member_id[-6:]: sorted(place.partition for place in one.assignment.topic_partitions) for one in of.members}
+        return f"{of.state.name}, {places}"
 
     def watch(self):
         while not self.watching.wait(0.2):
