@@ -26,6 +26,8 @@ use crate::nearest::nearest;
 
 /// How long brokers may take to let us in.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long it is tried at the least: a name may have several addresses, of which the first is not the right one.
+const DECIDED_TIME: Duration = Duration::from_secs(2);
 /// How long one answer may take then.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of metadata that a commit has at the most: the default of brokers (`offset.metadata.max.bytes`).
@@ -75,16 +77,20 @@ impl Options {
         let looker = Looker { tokens: self.tokens(), last: Arc::default() };
         let last = looker.last.clone();
         let consumer = BaseConsumer::from_config_and_context(config, looker).map_err(|error| told(in_words(&error)))?;
-        let until = Instant::now() + CONNECT_TIME_MAX;
+        let began = Instant::now();
+        let mut decided = false;
         loop {
             // Tokens are fetched while it polls.
-            let polled = consumer.poll(Duration::from_millis(100));
-            let decided = matches!(polled, Some(Err(error)) if is_decided(&error));
-            let error = match consumer.fetch_metadata(None, Duration::from_secs(2)) {
+            decided |= match consumer.poll(Duration::from_millis(100)) {
+                Some(Err(error)) => is_decided(&error),
+                _ => false,
+            };
+            let error = match consumer.fetch_metadata(None, Duration::from_secs(1)) {
                 Ok(metadata) => return Ok((consumer, metadata)),
                 Err(error) => error,
             };
-            if decided || Instant::now() >= until {
+            let time_max = if decided { DECIDED_TIME } else { CONNECT_TIME_MAX };
+            if began.elapsed() >= time_max {
                 let reason = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 return Err(told(in_words_with(&error, &reason)));
             }
@@ -98,7 +104,8 @@ impl Options {
         all: &Metadata,
         seen: &mut Seen,
     ) -> Result<Vec<(String, i32)>, String> {
-        let names: BTreeSet<&str> = all.topics().iter().map(|topic| topic.name()).collect();
+        let sound = all.topics().iter().filter(|topic| topic.error().is_none());
+        let names: BTreeSet<&str> = sound.map(|topic| topic.name()).collect();
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         let (expressions, named): (Vec<_>, Vec<_>) =
             self.subscription().into_iter().partition(|topic| topic.starts_with('^'));
@@ -150,6 +157,7 @@ impl Options {
         let group = self.group_of(pipeline);
         let list = match consumer.fetch_group_list(Some(&group), ANSWER_TIME_MAX) {
             Ok(list) => list,
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature) => return,
             Err(error) => return seen.wrong.push(format!("group {group}: {}", told(in_words(&error)))),
         };
         // A group of the newer protocol is not told of here, nor one that has never been.

@@ -71,3 +71,46 @@ fn encoded(text: &str) -> String {
         encoded
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What AWS's own signer for Python (1.0.2, botocore 1.44.5) makes of it at noon, but for the name of who asks.
+    const WITHOUT_SESSION: &str = "4b0559820ad5f2a7a2292d6ba70836193a2a2e97c50329005b484ebee691155b";
+
+    fn url(session_token: Option<&str>) -> String {
+        let credential = AwsCredential {
+            key_id: "AKIDEXAMPLE".into(),
+            secret_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
+            token: session_token.map(str::to_owned),
+        };
+        let token = token("eu-central-1", &credential, 1_795_176_000_000).unwrap();
+        String::from_utf8(base64_simd::URL_SAFE_NO_PAD.decode_to_vec(token).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_the_one_that_awss_own_signer_makes() {
+        let url = url(None);
+        let (url, agent) = url.rsplit_once('&').unwrap();
+        assert_eq!(
+            url,
+            format!(
+                "https://kafka.eu-central-1.amazonaws.com/?Action=kafka-cluster%3AConnect&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+                 &X-Amz-Credential=AKIDEXAMPLE%2F20261120%2Feu-central-1%2Fkafka-cluster%2Faws4_request\
+                 &X-Amz-Date=20261120T120000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host\
+                 &X-Amz-Signature={WITHOUT_SESSION}"
+            )
+        );
+        assert!(agent.starts_with("User-Agent=hydrant%2F"), "{agent}");
+    }
+
+    #[test]
+    fn the_token_of_a_session_is_signed_too() {
+        // The signer sorts its parameters only where it signs them.
+        let url = url(Some("FwoGZXIvYXdzE/+=token=="));
+        assert!(url.contains("&X-Amz-Security-Token=FwoGZXIvYXdzE%2F%2B%3Dtoken%3D%3D&"), "{url}");
+        let signature = "a79d1114ed0adedd628d9edf0bcfab6f89d7d8b152d7cfcadef93c2b0307f852";
+        assert!(url.contains(&format!("&X-Amz-Signature={signature}&")), "{url}");
+    }
+}

@@ -139,6 +139,8 @@ pub const MEMORY_BYTES_MIN: usize = 4 << 20;
 /// Of one response, in bytes: librdkafka's default, and at the least the largest message that brokers take by default.
 const FETCH_BYTES_MAX: usize = 50 << 20;
 const FETCH_BYTES_MIN: usize = 1 << 20;
+/// What librdkafka wants to be left of a response around what is fetched, in bytes.
+const RESPONSE_HEAD_BYTES: usize = 512;
 /// Of one partition in a response, in bytes; a larger batch of records comes whole.
 const PARTITION_FETCH_BYTES_MAX: usize = 8 << 20;
 const PARTITION_FETCH_BYTES_MIN: usize = 16 << 10;
@@ -204,7 +206,7 @@ impl Options {
         (memory_bytes, partitions): (usize, usize),
     ) -> ClientConfig {
         let mut config = ClientConfig::new();
-        let fetch_bytes = (memory_bytes / 4).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        let fetch_bytes = self.fetch_bytes(memory_bytes);
         let half_bytes = memory_bytes / partitions.max(1) / 2;
         let partition_bytes = half_bytes.clamp(PARTITION_FETCH_BYTES_MIN, PARTITION_FETCH_BYTES_MAX);
         let queued_kbytes = (half_bytes / 1024).clamp(1, QUEUED_KBYTES_MAX);
@@ -255,6 +257,17 @@ impl Options {
         }
         super::security::set(&mut config, self);
         config
+    }
+}
+
+impl Options {
+    /// Bytes of one response: a quarter of the memory, between what the user says of messages and responses, if anything.
+    fn fetch_bytes(&self, memory_bytes: usize) -> usize {
+        let given = |name: &str| self.client.get(name).and_then(|Text(value)| value.parse::<usize>().ok());
+        let bytes = (memory_bytes / 4).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        let bytes = bytes.max(given("message.max.bytes").unwrap_or(0));
+        bytes
+            .min(given("receive.message.max.bytes").map_or(usize::MAX, |most| most.saturating_sub(RESPONSE_HEAD_BYTES)))
     }
 }
 
