@@ -43,8 +43,8 @@ QUICK = {"reconnect.backoff.ms": "50", "reconnect.backoff.max.ms": "500"}
 class Campaign:
     """The nodes, what is done to them, and what came of it."""
 
-    def __init__(self, broker, folder, seed, nodes=3, partitions=12, rate=1500):
-        self.broker, self.folder, self.seed, self.partitions = broker, folder, seed, partitions
+    def __init__(self, broker, folder, seed, nodes=3, partitions=12, rate=1500, only=None):
+        self.broker, self.folder, self.seed, self.partitions, self.only = broker, folder, seed, partitions, only
         self.rng, self.start, self.did = random.Random(seed), time.monotonic(), Counter()
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file, self.log_lock = open(folder / "campaign.log", "w", encoding="utf-8"), threading.Lock()
@@ -95,7 +95,8 @@ class Campaign:
         try:
             self.await_settled(shared=True)
             deadline = time.monotonic() + seconds
-            faults = [self.kill, self.kill, self.kill, self.freeze, self.freeze, self.stop, self.guest, self.guest, self.break_broker]
+            names = self.only or "kill kill kill freeze freeze stop guest guest break_broker".split()
+            faults = [getattr(self, name) for name in names]
             bag = []
             while self.takeovers() < takeovers and time.monotonic() < deadline:
                 if not bag:
@@ -462,13 +463,14 @@ def main():
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--rate", type=int, default=1500, help="records per second")
+    parser.add_argument("--only", nargs="+", help="these faults: kill freeze stop guest break_broker")
     parser.add_argument("--folder", type=Path, help="for everything; a temporary one, removed if all is well")
     told = parser.parse_args()
     folder = told.folder or Path(tempfile.mkdtemp(prefix="kafka-campaign-"))
     print(f"in {folder}")
     broker = Broker(folder / "broker").start()
     try:
-        more = {"nodes": told.nodes, "partitions": told.partitions, "rate": told.rate}
+        more = {"nodes": told.nodes, "partitions": told.partitions, "rate": told.rate, "only": told.only}
         right, text = run(broker, folder / "campaign", told.seed, told.takeovers, told.seconds, **more)
     finally:
         broker.kill()
