@@ -1,4 +1,4 @@
-"""Fixtures of the service tests: a bucket, and daemons that never outlive their test."""
+"""Fixtures of the service tests: a bucket, a broker of Kafka, and daemons that never outlive their test."""
 
 import os
 import uuid
@@ -8,6 +8,7 @@ import pytest
 from botocore.config import Config
 
 from hydrant import Hydrant
+from kafka_broker import Broker
 
 
 @pytest.fixture
@@ -28,6 +29,24 @@ def bucket(s3):
     name = f"lake-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     return name
+
+
+@pytest.fixture(scope="session")
+def the_broker(tmp_path_factory):
+    """The broker of all stories, from the first one that wants it."""
+    made = Broker(tmp_path_factory.mktemp("kafka") / "broker")
+    yield made.start()
+    made.kill()
+    made.tokens.close()
+
+
+@pytest.fixture
+def broker(the_broker):
+    """The broker, running. A story may stop it, kill it, and start it again."""
+    if the_broker.process is None:
+        the_broker.start()
+    assert the_broker.answers()
+    return the_broker
 
 
 @pytest.fixture

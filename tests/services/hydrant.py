@@ -69,12 +69,16 @@ class Hydrant:
 
     def start(self):
         """Starts it on the state that is there, and waits until it says that it is healthy."""
+        self.spawn()
+        await_that(self.is_ready, "hydrant is ready")
+        return self
+
+    def spawn(self):
+        """Starts it, and waits for nothing."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
             )
-        await_that(self.is_ready, "hydrant is ready")
-        return self
 
     def is_ready(self):
         code = self.process.poll()
@@ -84,6 +88,12 @@ class Hydrant:
                 return answer.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+    def metrics(self):
+        """What it counts: `name{labels}` to number."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line and line[0] != "#"}
 
     def kill(self):
         """SIGKILL, if it lives."""

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of hydrant that lets requests through and loses answers."""
+"""TCP proxies that let requests through, and lose answers or hold some back."""
 
 import socket
 import threading
@@ -49,7 +49,41 @@ class Proxy:
                 client.sendall(answer)
 
 
-def message(reader):
+class Gate(Proxy):
+    """Forwards all requests, but of those that `counts` counts only the first `passes`; the others wait for ever.
+
+    `waiting` is set when one does. It is for clients that are killed then.
+    """
+
+    def __init__(self, to_port, passes, counts):
+        self.passes, self.counts = passes, counts
+        self.waiting, self.lock = threading.Event(), threading.Lock()
+        super().__init__(to_port)
+
+    def serve(self, client):
+        try:
+            self.pass_on(client)
+        except ConnectionError:
+            # The client was killed.
+            pass
+
+    def pass_on(self, client):
+        with client, client.makefile("rb") as reader:
+            while request := message(reader):
+                if self.counts(request):
+                    with self.lock:
+                        self.passes -= 1
+                        is_held = self.passes < 0
+                    if is_held:
+                        self.waiting.set()
+                        reader.read()
+                        return
+                with socket.create_connection(("127.0.0.1", self.to_port)) as server, server.makefile("rb") as answers:
+                    server.sendall(request)
+                    client.sendall(message(answers, is_head_only=request.startswith(b"HEAD ")))
+
+
+def message(reader, is_head_only=False):
     """One HTTP message with a Content-Length, as bytes; empty at the end of the connection."""
     head, length = b"", 0
     while line := reader.readline():
@@ -57,5 +91,5 @@ def message(reader):
         if line.lower().startswith(b"content-length:"):
             length = int(line.split(b":")[1])
         if line == b"\r\n":
-            return head + reader.read(length)
+            return head if is_head_only else head + reader.read(length)
     return b""
