@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import report
-from kinds import KINDS
+from kinds import FILE_KINDS
 from process import HOME, Failed, measured, script
 from works import PEERS, WAYS, acks, data, lines
 
@@ -51,7 +51,7 @@ def main():
     shutil.rmtree(HOME / "run", ignore_errors=True)
     result["ratios"] = report.ratios(result)
     result["targets"] = report.targets(result)
-    part = options.only or options.without or len(options.kinds) < len(KINDS)
+    part = options.only or options.without or len(options.kinds) < len(FILE_KINDS)
     into = RESULT.with_name("quick.json" if options.quick else "part.json" if part else RESULT.name)
     into.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{report.markdown(result)}\n")
@@ -80,7 +80,7 @@ def arguments():
     parser.add_argument("--memory-mb", type=int, default=0, help="once more through 10,000 prefixes, with so much")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=FILE_KINDS, default=FILE_KINDS)
     parser.add_argument("--only", default="", metavar="TEXT", help="only ways whose name contains this")
     parser.add_argument("--without", metavar="TEXT", help="no ways whose name contains this")
     options = parser.parse_args()
