@@ -91,7 +91,7 @@ class Broker:
 
     def __enter__(self):
         with open(FOLDER / "log", "wb") as log:
-            self.process = start(self.java("kafka.Kafka", self.properties), stdout=log, stderr=subprocess.STDOUT)
+            self.process = start(self.java("kafka.Kafka", self.properties), stdout=log)
         deadline = time.monotonic() + START_MAX_S
         while b"Kafka Server started" not in (FOLDER / "log").read_bytes():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -32,7 +32,7 @@ const RECORDS_IN_TURN: usize = 1000;
 /// Of a topic with many partitions, fewer: each shall have its share.
 const TURNS_OF_PARTITION: usize = 20;
 const AWAIT_EVERY: Duration = Duration::from_millis(100);
-const AWAIT_MAX: Duration = Duration::from_secs(900);
+const AWAIT_MAX: Duration = Duration::from_secs(300);
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench`.
@@ -131,13 +131,17 @@ fn await_group(address: &str, topic: &str, group: &str) -> Result<()> {
     let mut all = TopicPartitionList::new();
     all.add_partition_range(topic, 0, ends.len() as i32 - 1);
     let began = Instant::now();
+    let mut answered = began;
     loop {
-        let committed = consumer.committed_offsets(all.clone(), ANSWER_MAX)?;
-        let done = |partition: i32, end: i64| match committed.find_partition(topic, partition).map(|at| at.offset()) {
-            Some(Offset::Offset(at)) => at >= end,
-            _ => end == 0,
+        let open = match consumer.committed_offsets(all.clone(), ANSWER_MAX) {
+            Ok(committed) => {
+                answered = Instant::now();
+                open(topic, &ends, &committed)
+            }
+            // The coordinator of a new group may not be there yet.
+            Err(_) if answered.elapsed() < ANSWER_MAX => ends.len(),
+            Err(error) => bail!("group {group}: {error}"),
         };
-        let open = ends.iter().enumerate().filter(|(partition, (_, end))| !done(*partition as i32, *end)).count();
         if open == 0 {
             return Ok(());
         }
@@ -148,11 +152,28 @@ fn await_group(address: &str, topic: &str, group: &str) -> Result<()> {
     }
 }
 
-/// Where each partition begins and ends.
+/// How many partitions have no commit of their end.
+fn open(topic: &str, ends: &[(i64, i64)], committed: &TopicPartitionList) -> usize {
+    let at = |partition: usize| committed.find_partition(topic, partition as i32).map(|found| found.offset());
+    let done = |partition, end| matches!(at(partition), Some(Offset::Offset(at)) if at >= end);
+    ends.iter().enumerate().filter(|&(partition, &(begin, end))| begin < end && !done(partition, end)).count()
+}
+
+/// Where each partition begins and ends. A broker that has just started knows that its partitions have no leader yet.
 fn ends(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i64, i64)>> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
-    let partitions = metadata.topics().first().map_or(0, |found| found.partitions().len());
-    (0..partitions as i32).map(|one| Ok(consumer.fetch_watermarks(topic, one, ANSWER_MAX)?)).collect()
+    let began = Instant::now();
+    let ask = || {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER_MAX)?;
+        let partitions = metadata.topics().first().map_or(0, |found| found.partitions().len());
+        (0..partitions as i32).map(|one| consumer.fetch_watermarks(topic, one, ANSWER_MAX)).collect()
+    };
+    loop {
+        match ask() {
+            Err(error) if began.elapsed() > ANSWER_MAX => bail!("topic {topic}: {error}"),
+            Err::<_, KafkaError>(_) => sleep(AWAIT_EVERY),
+            Ok(ends) => return Ok(ends),
+        }
+    }
 }
 
 fn client(address: &str) -> ClientConfig {
