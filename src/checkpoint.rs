@@ -74,11 +74,22 @@ impl<K> Checkpoint<K> {
         self.inside().shards.entry(shard.clone()).or_insert_with(|| start.clone());
     }
 
+    /// Forgets a shard that a group gave to another node; answers what was delivered of it behind a gap. What is still on its
+    /// way counts no more.
+    pub fn forget(&self, shard: &Shard) -> Vec<(ShardRange, K)> {
+        let mut inside = self.inside();
+        inside.shards.remove(shard);
+        inside.ahead.remove(shard).map(|ahead| ahead.into_values().collect()).unwrap_or_default()
+    }
+
     /// Notes that a range is delivered. If that extends the unbroken run, the checkpoint moves durably, and the ranges
     /// that it has now passed come back in order; those already passed before come back at once. Blocking.
     pub fn advance(&self, range: &ShardRange, kept: K) -> Result<Vec<(ShardRange, K)>, Fault> {
         let mut inside = self.inside();
         let here = inside.shards.get(&range.shard).cloned();
+        if here.is_none() && range.shard.is_session() {
+            return Ok(Vec::new());
+        }
         let mut here = here.unwrap_or_else(|| panic!("{range} is advanced before its shard has begun"));
         if range.end <= here {
             return Ok(vec![(range.clone(), kept)]);
@@ -93,7 +104,10 @@ impl<K> Checkpoint<K> {
         }
         if !passed.is_empty() {
             inside.shards.insert(range.shard.clone(), here);
-            inside.write()?;
+            // The group keeps the positions of what it shares.
+            if !range.shard.is_session() {
+                inside.write()?;
+            }
         }
         Ok(passed)
     }
@@ -166,7 +180,8 @@ fn write_slot(disk: &dyn Disk, dir: &Path, slot: &str, text: &[u8]) -> io::Resul
 }
 
 fn render(generation: u64, shards: &BTreeMap<Shard, Position>) -> String {
-    let body: String = shards.iter().map(|(shard, position)| format!("{shard} {position}\n")).collect();
+    let ours = shards.iter().filter(|(shard, _)| !shard.is_session());
+    let body: String = ours.map(|(shard, position)| format!("{shard} {position}\n")).collect();
     let len = body.len();
     let crc = checksum(generation, &body);
     format!("hydrant checkpoint 1 generation {generation:020} bytes {len:010} crc32c {crc:08x}\n{body}")

@@ -125,6 +125,14 @@ impl Outbox {
         })
     }
 
+    /// Takes in the promise of `range` that another node has made, piece by piece. Until [`Arriving::seal`] it is nothing.
+    pub fn arriving(&self, range: &ShardRange) -> io::Result<Arriving> {
+        let path = self.dir.join(format!("tmp-{}-{}-arriving", range.shard, range.start));
+        remove_if_there(&*self.ground.disk, &path)?;
+        let file = self.ground.disk.create(&path)?;
+        Ok(Arriving { outbox: self.clone(), path, file, range: range.clone(), written: 0, sealed: false })
+    }
+
     /// Removes a kept promise. Only after the checkpoint has durably passed its range. Twice is once.
     pub fn remove(&self, range: &ShardRange) -> Result<(), Fault> {
         let path = self.dir.join(file_name(range));
@@ -272,6 +280,49 @@ impl Write for ObjectWriter<'_> {
     }
 }
 
+/// A promise of another node on its way here: a temporary file, removed when this is dropped.
+pub struct Arriving {
+    outbox: Outbox,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    range: ShardRange,
+    written: u64,
+    sealed: bool,
+}
+
+impl Arriving {
+    /// The next bytes of its file. Blocking.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// It is all there: makes it a promise of ours, durably. Fails if it is damaged, or of another range. Blocking.
+    pub fn seal(mut self) -> Result<Sealed, Fault> {
+        let name = file_name(&self.range);
+        self.settle(&name).with_context(|| format!("outbox: {name} as another node made it")).map_err(Fault::disk)
+    }
+
+    fn settle(&mut self, name: &str) -> anyhow::Result<Sealed> {
+        let disk = &*self.outbox.ground.disk;
+        self.file.sync()?;
+        let path = self.outbox.dir.join(name);
+        disk.rename(&self.path, &path)?;
+        self.sealed = true;
+        disk.sync_dir(&self.outbox.dir)?;
+        Sealed::read_back(disk, &path, self.written)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.sealed {
+            let _ = remove_if_there(&*self.outbox.ground.disk, &self.path);
+        }
+    }
+}
+
 /// What an object of a draft will be called in the store, and how many rows it has.
 #[derive(Debug)]
 pub struct Named {
@@ -339,6 +390,22 @@ impl Sealed {
     /// Bytes on our disk.
     pub fn file_bytes(&self) -> u64 {
         self.0.file_bytes
+    }
+
+    /// Reads exactly `len` bytes at `offset` of the whole file: what is handed over to another node. Blocking.
+    pub fn read_file(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        read_exactly(&*self.0.file, offset, len as u64).map(Bytes::from)
+    }
+
+    /// CRC-32C of the whole file. Blocking: reads it.
+    pub fn file_crc32c(&self) -> io::Result<u32> {
+        let (mut at, mut crc) = (0, 0);
+        while at < self.file_bytes() {
+            let len = (self.file_bytes() - at).min(WRITE_BYTES as u64);
+            crc = crc32c::crc32c_append(crc, &self.read_file(at, len as usize)?);
+            at += len;
+        }
+        Ok(crc)
     }
 
     /// Reads up to `len` bytes of an object at `offset`; fewer only at its end. Blocking.

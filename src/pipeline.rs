@@ -84,6 +84,7 @@ pub async fn run(way: Arc<Way>, leaving: Leaving) -> Result<(), Fault> {
     let ended = read_and_keep(&way, &leaving, &mut filling, &mut keeping).await;
     filling.shutdown().await;
     keeping.shutdown().await;
+    way.source.leave().await;
     ended
 }
 
@@ -178,6 +179,11 @@ async fn next_shard(way: &Way, leaving: &Leaving, mut pause: Pause) -> Result<Op
 fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
     let mut read_on = ReadOn::new();
     for (shard, chunks) in off_async(|| way.outbox.pending())? {
+        if shard.is_session() {
+            // What was planned of it the group knows, and the store has it.
+            chunks.iter().try_for_each(|sealed| off_async(|| way.outbox.remove(sealed.range())))?;
+            continue;
+        }
         for sealed in chunks {
             let range = sealed.range();
             way.checkpoint.begin(&shard, &range.start);
@@ -208,20 +214,45 @@ fn resume(way: &Way, promises: &Promises) -> Result<ReadOn, Fault> {
     Ok(read_on)
 }
 
-/// Reads a shard from `from` to its end, chunk by chunk, and promises each chunk.
+/// Reads a shard for as long as it is ours.
 async fn fill(
     way: Arc<Way>,
     shard: Shard,
-    mut from: Option<Position>,
+    from: Option<Position>,
     promises: Promises,
     leaving: Leaving,
 ) -> Result<(), Fault> {
+    tokio::select! {
+        biased;
+        () = way.source.lost(&shard) => way.forget(&shard),
+        filled = fill_all(&way, &shard, from, &promises, &leaving) => filled,
+    }
+}
+
+/// Reads a shard from `from` to its end, chunk by chunk, and promises each chunk.
+async fn fill_all(
+    way: &Way,
+    shard: &Shard,
+    mut from: Option<Position>,
+    promises: &Promises,
+    leaving: &Leaving,
+) -> Result<(), Fault> {
     let mut pause = Pause::default();
     while !leaving.is(Leave::Cut) {
-        match fill_from(&way, &shard, &mut from, &promises, &mut pause, &leaving).await {
-            Err(fault) if fault.time_may_mend() => pause.after(&way, Some(&shard), &fault, &leaving).await,
+        match fill_from(way, shard, &mut from, promises, &mut pause, leaving).await {
+            Err(fault) if fault.time_may_mend() => pause.after(way, Some(shard), &fault, leaving).await,
             ended => return ended,
         }
+    }
+    Ok(())
+}
+
+/// Keeps the promises that former owners of a shard have left.
+async fn take_over(way: &Way, shard: &Shard) -> Result<(), Fault> {
+    while let Some(sealed) = way.source.inherit(shard, &way.outbox, way.sink()?).await? {
+        way.put_all(&sealed).await?;
+        off_async(|| way.outbox.remove(sealed.range()))?;
+        way.source.release(&sealed.range().shard, &sealed.range().end).await?;
     }
     Ok(())
 }
@@ -234,6 +265,7 @@ async fn fill_from(
     pause: &mut Pause,
     leaving: &Leaving,
 ) -> Result<(), Fault> {
+    take_over(way, shard).await?;
     let opened = way.source.open(shard, from.as_ref()).await?;
     let reader = way.transforms.reader(opened, &way.budget, pause.is_after_fault());
     let mut reader = Leaver::new(reader, leaving);
@@ -306,15 +338,32 @@ async fn fill_chunk(
     }
 }
 
-/// Keeps one promise: puts its objects, moves the checkpoint, removes the promise, tells the source.
+/// Keeps one promise, for as long as its shard is ours.
 async fn keep(way: Arc<Way>, sealed: Sealed, room: Room) -> Result<(), Fault> {
-    let puts = (0..sealed.objects().len()).map(|object| way.put(&sealed, object));
-    stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
-    way.say_delivered(&sealed);
+    let range = sealed.range().clone();
+    tokio::select! {
+        biased;
+        () = way.source.lost(&range.shard) => {
+            off_async(|| way.outbox.remove(&range))?;
+            way.forget(&range.shard)
+        }
+        kept = deliver(&way, sealed, room) => kept,
+    }
+}
+
+/// Puts the objects of a promise, moves the checkpoint, removes the promise, tells the source.
+async fn deliver(way: &Way, sealed: Sealed, room: Room) -> Result<(), Fault> {
+    way.hand_over(&sealed).await?;
+    way.put_all(&sealed).await?;
+    let range = sealed.range().clone();
     let passed = off_async(|| {
-        let passed = way.checkpoint.advance(&sealed.range().clone(), (sealed, room))?;
+        let passed = way.checkpoint.advance(&range, (sealed, room))?;
         for (range, _) in &passed {
             way.outbox.remove(range)?;
+        }
+        if way.checkpoint.of(&range.shard).is_none() {
+            // It was lost while its last object was put.
+            way.outbox.remove(&range)?;
         }
         Ok::<_, Fault>(passed)
     })?;
@@ -330,9 +379,41 @@ impl Way {
         Chunk::open(&self.recipe, &self.outbox, &self.ground, &self.budget, &self.metrics, (shard, start))
     }
 
+    /// A shard is another's now: nothing of it is counted or kept any more.
+    fn forget(&self, shard: &Shard) -> Result<(), Fault> {
+        self.progress.lose(shard);
+        self.checkpoint.forget(shard).iter().try_for_each(|(range, _)| off_async(|| self.outbox.remove(range)))
+    }
+
+    /// The sink of new chunks.
+    fn sink(&self) -> Result<&ObjectSink, Fault> {
+        let lost = || Fault::new(Blame::Bug, format!("sink {} is not open", self.recipe.sink));
+        self.sinks.get(&self.recipe.sink).ok_or_else(lost)
+    }
+
     fn sink_of(&self, sealed: &Sealed) -> Result<&ObjectSink, Fault> {
         let lost = || Fault::new(Blame::Sink, format!("{} was promised to {}", sealed.range(), sealed.sink()));
         self.sinks.get(sealed.sink()).ok_or_else(lost)
+    }
+
+    /// Before anything of it is to be seen: whoever may own the shard after us can complete what we begin.
+    async fn hand_over(&self, sealed: &Sealed) -> Result<(), Fault> {
+        let Some(copy) = self.source.copy_of(sealed.range()) else { return Ok(()) };
+        let sink = self.sink_of(sealed)?;
+        let read = |offset, len| off_async(|| sealed.read_file(offset, len));
+        let crc32c = off_async(|| sealed.file_crc32c()).map_err(Fault::of_io)?;
+        let upload = Upload { name: &copy, len: sealed.file_bytes(), crc32c, read: &read };
+        let blocked = Blocked::new(&self.name, &self.metrics, &self.ground.clock);
+        sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
+        self.source.claim(sealed, sink).await
+    }
+
+    /// Puts all objects of a promise, for as long as it takes.
+    async fn put_all(&self, sealed: &Sealed) -> Result<(), Fault> {
+        let puts = (0..sealed.objects().len()).map(|object| self.put(sealed, object));
+        stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
+        self.say_delivered(sealed);
+        Ok(())
     }
 
     /// Puts one object, for as long as it takes.

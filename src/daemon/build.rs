@@ -36,7 +36,11 @@ pub fn source(
     Ok(match (&spec.source, stream) {
         (SourceSpec::Demo(options), _) => Box::new(DemoSource::open(ground, &dir.join("demo"), options, once)?),
         (SourceSpec::File(options), _) => Box::new(FileSource::open(ground, &dir.join("files"), options, once)?),
-        (SourceSpec::Kafka(options), _) => Box::new(KafkaSource::open(&spec.name, options)?),
+        (SourceSpec::Kafka(options), _) => {
+            let (of, metrics) =
+                ((spec.name.as_str(), options, spec.sink.url.as_str()), house.metrics.pipeline(&spec.name));
+            Box::new(KafkaSource::open(of, ground, &house.budget, &metrics))
+        }
         (SourceSpec::Stream(_), Some(stream)) => Box::new(stream.source(&spec.name)),
         (SourceSpec::Stream(wanted), None) => {
             return Err(Fault::new(Blame::Bug, format!("stream {} was not opened", wanted.name)));

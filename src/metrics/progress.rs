@@ -124,6 +124,15 @@ impl Progress {
         self.forget_if_done(shards, shard);
     }
 
+    /// A shard is another's now: it is forgotten at once.
+    pub fn lose(&self, shard: &Shard) {
+        if let Some(known) = self.shards().remove(shard)
+            && let Some(families) = self.metrics.families.upgrade()
+        {
+            families.forget_positions(&self.metrics.pipeline, shard, &known);
+        }
+    }
+
     fn forget_if_done(&self, mut shards: MutexGuard<'_, BTreeMap<Shard, Known>>, shard: &Shard) {
         let done = |known: &Known| known.ended && known.positions.released == known.positions.read;
         if shards.get(shard).is_some_and(done)

@@ -184,6 +184,15 @@ impl ObjectSink {
         }
     }
 
+    /// Removes an object of ours that no reader sees; one that is not there is no error. What is wrong comes in words.
+    pub async fn remove(&self, name: &str) -> Result<(), String> {
+        let path = self.shared.path(name).map_err(|error| error.to_string())?;
+        match self.shared.store.delete(&path).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(format!("{}: {}", self.location(name), trouble::in_words(&error).0)),
+        }
+    }
+
     /// Removes what a killed put of this name left beside it in a local folder; says how many files that were. Other
     /// stores show nothing half-done. Only while no put of this name is under way.
     pub fn sweep(&self, name: &str) -> io::Result<usize> {

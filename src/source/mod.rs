@@ -13,7 +13,7 @@ use async_trait::async_trait;
 
 use crate::error::Fault;
 use crate::outbox::{Outbox, Sealed};
-use crate::position::{Position, Shard};
+use crate::position::{Position, Shard, ShardRange};
 use crate::record::Batch;
 use crate::sink::ObjectSink;
 
@@ -39,17 +39,23 @@ pub trait Source: Send + Sync {
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
 
-    /// A promise is about to be kept: whoever may own its shard after us is told so, durably, so that its objects are put
-    /// by one of us, all of them, under these names. Returns when they are, tries for as long as that takes. Doing it twice
-    /// is doing it once. Cancel-safe. Logs that are ours alone have nobody to tell.
+    /// Where in the sink a copy of a whole promise is to lie before it is claimed, for whoever may own its shard after us.
+    /// `None`: the log is ours alone.
+    fn copy_of(&self, _range: &ShardRange) -> Option<String> {
+        None
+    }
+
+    /// A promise whose copy lies in `sink` is about to be kept: others are told so, durably, so that its objects are put by
+    /// one of us, all of them, under these names. Returns when they are told, tries for as long as that takes. Doing it twice
+    /// is doing it once. Cancel-safe.
     async fn claim(&self, _promise: &Sealed, _sink: &ObjectSink) -> Result<(), Fault> {
         Ok(())
     }
 
-    /// Promises of former owners of the shard that may be half-kept, in their order; they are to be kept before the shard
-    /// is read. They are taken into `outbox`. `open` waits until they are released.
-    async fn inherit(&self, _shard: &Shard, _outbox: &Outbox, _sink: &ObjectSink) -> Result<Vec<Sealed>, Fault> {
-        Ok(Vec::new())
+    /// The next promise that a former owner of the shard has left, perhaps half-kept, taken into `outbox` from `sink`. It is
+    /// to be kept and released before this is asked again; `None`: nothing is left, the shard can be read.
+    async fn inherit(&self, _shard: &Shard, _outbox: &Outbox, _sink: &ObjectSink) -> Result<Option<Sealed>, Fault> {
+        Ok(None)
     }
 
     /// Waits until the shard is another's: then nothing more of it is read, promised or put. Cancel-safe. A log that is
@@ -57,6 +63,9 @@ pub trait Source: Send + Sync {
     async fn lost(&self, _shard: &Shard) {
         std::future::pending().await
     }
+
+    /// Nothing of it is read, promised or put any more: what others wait for is given back. Takes a few seconds at the most.
+    async fn leave(&self) {}
 
     /// Bytes that were read since it was opened, and bytes that there are to read, as far as known: of a source that ends
     /// and whose records lie in files.

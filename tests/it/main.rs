@@ -16,6 +16,7 @@ mod folder;
 mod formats;
 mod fuzz_corpus;
 mod json_schema;
+mod kafka;
 mod lambda;
 mod metrics;
 mod model;

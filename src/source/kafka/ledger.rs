@@ -78,6 +78,11 @@ impl Ledger {
         self.owned.get(part).is_some_and(|owned| owned.shard == *shard)
     }
 
+    /// Up to where the group knows that the partition is delivered, an offset.
+    pub fn committed(&self, part: &Part) -> Option<i64> {
+        self.owned.get(part)?.told.as_ref().map(|told| told.offset)
+    }
+
     /// What former owners of the partition had planned and nobody has settled, the oldest first.
     pub fn inherited(&self, part: &Part) -> Vec<Plan> {
         let Some(owned) = self.owned.get(part) else { return Vec::new() };

@@ -1,38 +1,238 @@
 //! Kafka: each partition of some topics is a log, and a group of nodes shares them.
+//!
+//! ```text
+//! seal -> handover copy into the store -> plan: OffsetCommit(old offset, metadata + plan) -> objects -> OffsetCommit(end)
+//! ```
+//! The promise: a record is in one set of objects, whichever nodes come and go. What a node was delivering when it went is
+//! delivered by the next owner from the handover copy, byte for byte; what it had not planned nobody has seen. The group's
+//! coordinator is the one truth about positions: a node's own state may be lost.
 
+mod client;
+mod flood;
+mod judge;
 pub mod ledger;
-mod options;
+mod msk;
+pub mod options;
 pub mod plan;
+pub mod properties;
+pub mod security;
+mod session;
+mod shared;
+mod start;
+mod stats;
+mod tokens;
+pub mod words;
 
-pub use options::Options;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::task::JoinHandle;
 
+use crate::budget::Budget;
+use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
-use crate::position::{Position, Shard};
+use crate::ground::Ground;
+use crate::metrics::PipelineMetrics;
+use crate::outbox::{Outbox, Sealed};
+use crate::position::{Position, Shard, ShardRange};
+use crate::sink::ObjectSink;
 use crate::source::{Reader, Source};
 
+pub use flood::flood;
+pub use judge::Flaw;
+use ledger::Claim;
+pub use options::Options;
+use plan::{Plan, copy_name};
+use session::SessionReader;
+use shared::Shared;
+
+/// How long leaving the group may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
+/// Bytes of a handover copy that are fetched with one request.
+const FETCH_BYTES: u64 = 8 << 20;
+/// The part of the process's memory that may lie fetched and unread: one of so many.
+const MEMORY_PART: usize = 8;
+
 /// Topics of Kafka, as one member of a group reads them.
-pub struct KafkaSource {}
+pub struct KafkaSource {
+    shared: Arc<Shared>,
+    given: AsyncMutex<mpsc::UnboundedReceiver<Shard>>,
+    client: Mutex<Option<JoinHandle<()>>>,
+    /// One copy is fetched at a time: several partitions may inherit the same.
+    fetching: AsyncMutex<()>,
+}
 
 impl KafkaSource {
-    /// Joins nothing yet.
-    pub fn open(_pipeline: &str, _options: &Options) -> Result<KafkaSource, Fault> {
-        Err(Fault::new(Blame::Source, "kafka: being built"))
+    /// A member of the group that joins when its first shard is asked for.
+    pub fn open(
+        (pipeline, options, sink_url): (&str, &Options, &str),
+        ground: &Ground,
+        budget: &Budget,
+        metrics: &PipelineMetrics,
+    ) -> KafkaSource {
+        let (give, given) = mpsc::unbounded_channel();
+        let memory_bytes = budget.bytes() / MEMORY_PART;
+        let of = (metrics.kafka(), metrics.live.reading());
+        let shared = Shared::new(pipeline, options, sink_url, ground, memory_bytes, of, give);
+        KafkaSource {
+            shared: Arc::new(shared),
+            given: AsyncMutex::new(given),
+            client: Mutex::default(),
+            fetching: AsyncMutex::default(),
+        }
+    }
+
+    fn join(&self) {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.is_none() {
+            *client = Some(tokio::spawn(client::run(self.shared.clone())));
+        }
+    }
+
+    /// The plan that is to be settled first of those that former owners have left to a shard's partitions.
+    fn next_inherited(&self, shard: &Shard) -> Option<Plan> {
+        let session = self.shared.session(shard)?;
+        let ledger = self.shared.ledger();
+        let plans = session.parts.iter().filter_map(|part| ledger.inherited(part).into_iter().next());
+        plans.min_by(|a, b| (&a.shard, &a.start).cmp(&(&b.shard, &b.start)))
+    }
+
+    /// Fetches a handover copy into the outbox.
+    async fn fetch(&self, plan: &Plan, outbox: &Outbox, sink: &ObjectSink) -> Result<Sealed, Fault> {
+        let _one_at_a_time = self.fetching.lock().await;
+        let name = plan.copy_name(&self.shared.pipeline);
+        let mut whole = None;
+        sink.list(&name, &mut |listed| {
+            whole = whole.or((listed.name == name).then_some(listed.bytes));
+            Ok(())
+        })
+        .await
+        .map_err(|fault| Fault { blame: Blame::Source, ..fault })?;
+        let gone = || {
+            let at = sink.location(&name);
+            let hint = "without it what a former owner was delivering cannot be completed: bring it back, or reset the \
+                        group's offsets to deliver from there once more";
+            Fault::new(Blame::Source, format!("{at} is gone, which the group says is half delivered\nhint: {hint}"))
+        };
+        let whole = whole.ok_or_else(gone)?;
+        let Plan { shard, start, end, .. } = plan.clone();
+        let range = ShardRange { shard, start, end };
+        let mut arriving = off_async(|| outbox.arriving(&range)).map_err(Fault::of_io)?;
+        let mut at = 0;
+        while at < whole {
+            let to = whole.min(at + FETCH_BYTES);
+            let bytes = sink.read(&name, whole, at..to).await?.ok_or_else(gone)?;
+            off_async(|| arriving.append(&bytes)).map_err(Fault::of_io)?;
+            at = to;
+        }
+        off_async(|| arriving.seal())
+    }
+
+    /// Removes handover copies that nobody needs any more. One that stays is swept later.
+    async fn remove_copies(&self, shard: &Shard, upto: &Position) {
+        for (name, sink) in self.shared.settled_copies(shard, upto) {
+            if let Err(error) = sink.remove(&name).await {
+                tracing::warn!(pipeline = self.shared.pipeline, "kafka: a handover copy stays behind: {error}");
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Source for KafkaSource {
     async fn next_shard(&self) -> Result<Option<Shard>, Fault> {
-        Ok(None)
+        self.join();
+        Ok(self.given.lock().await.recv().await)
     }
 
-    async fn open(&self, _shard: &Shard, _from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
-        Err(Fault::new(Blame::Source, "kafka: being built"))
+    async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
+        let Some(session) = self.shared.session(shard) else { return lost().await };
+        // What is to be read is settled when the group knows where it begins.
+        loop {
+            let answered = self.shared.answered.notified();
+            if session.is_lost() {
+                return lost().await;
+            }
+            if self.shared.is_settled(&session) {
+                break;
+            }
+            answered.await;
+        }
+        let at = from.cloned().unwrap_or_else(|| session.begin());
+        if let Some(to) = session.rewind(&at)? {
+            self.shared.seek(to);
+        }
+        Ok(Box::new(SessionReader::new(session, at)))
     }
 
-    async fn release(&self, _shard: &Shard, _upto: &Position) -> Result<(), Fault> {
+    async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
+        loop {
+            let answered = self.shared.answered.notified();
+            if self.shared.ledger().settle(shard, upto) {
+                break;
+            }
+            self.shared.news.notify_one();
+            answered.await;
+        }
+        self.remove_copies(shard, upto).await;
         Ok(())
     }
+
+    fn copy_of(&self, range: &ShardRange) -> Option<String> {
+        Some(copy_name(&self.shared.pipeline, &range.shard, &range.start, &range.end))
+    }
+
+    async fn claim(&self, promise: &Sealed, sink: &ObjectSink) -> Result<(), Fault> {
+        let range = promise.range();
+        let Some(session) = self.shared.session(&range.shard) else { return lost().await };
+        let unknown = || Fault::new(Blame::Bug, format!("{range} ends where no read did"));
+        let ends = session.ends_of(range).ok_or_else(unknown)?;
+        self.shared.keep_copy(range, sink);
+        loop {
+            let answered = self.shared.answered.notified();
+            match self.shared.ledger().claim(range, &ends) {
+                Claim::Granted => return Ok(()),
+                Claim::Lost => break,
+                Claim::Waits => self.shared.news.notify_one(),
+            }
+            answered.await;
+        }
+        lost().await
+    }
+
+    async fn inherit(&self, shard: &Shard, outbox: &Outbox, sink: &ObjectSink) -> Result<Option<Sealed>, Fault> {
+        let Some(plan) = self.next_inherited(shard) else { return Ok(None) };
+        let sealed = self.fetch(&plan, outbox, sink).await?;
+        // Of a merged shard other nodes may need it too.
+        if plan.is_of_one_partition() {
+            self.shared.keep_copy(sealed.range(), sink);
+        }
+        self.shared.metrics.took_over();
+        let (plan, pipeline) = (sealed.range().to_string(), self.shared.pipeline.as_str());
+        tracing::info!(pipeline, plan, "kafka: delivering what a former owner had planned");
+        Ok(Some(sealed))
+    }
+
+    async fn lost(&self, shard: &Shard) {
+        match self.shared.session(shard) {
+            Some(session) => session.lost().await,
+            None if shard.is_session() => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn leave(&self) {
+        self.shared.leaving.cancel();
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(client) = client {
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, client).await;
+        }
+    }
+}
+
+/// Whoever waits for a shard that is lost is told so by [`Source::lost`].
+async fn lost<T>() -> T {
+    std::future::pending().await
 }

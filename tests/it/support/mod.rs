@@ -1,6 +1,7 @@
 //! What stories share.
 
 pub mod daemon;
+pub mod kafka;
 pub mod kept;
 pub mod lambda;
 pub mod s3;

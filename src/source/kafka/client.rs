@@ -1,0 +1,606 @@
+//! The client: one member of the group for as long as it lives. It alone answers rebalances and commits.
+//!
+//! ```text
+//! assigned --> committed offsets, metadata --> ledger, session --> incremental_assign --> its shard is given out
+//! revoked  --> nothing new is claimed, 5 s for what is --> session lost --> no commit on its way --> incremental_unassign
+//! fenced   --> session lost --> as if assigned anew, if it is still ours
+//! ```
+//! The promise: while a partition is ours, nobody else has it. A rebalance is answered only when no commit is on its way,
+//! since librdkafka sends one that waits for a coordinator under the member's *next* generation.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cpu::off_thread;
+use crate::metrics::Commit;
+
+use super::Shared;
+use super::ledger::{Answer, Part};
+use super::options::Speaks;
+use super::plan::Told;
+use super::session::Opening;
+use super::start::{self, Standing};
+use super::stats::Stats;
+
+/// How long what is planned may still be delivered when partitions are to be given back.
+const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
+/// How long a question to the brokers may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before something is asked or told again.
+const AGAIN_PAUSE: Duration = Duration::from_millis(500);
+/// The loop looks at everything so often, whatever it was told.
+const TICK: Duration = Duration::from_millis(500);
+/// The pause before a client that has ended is followed by the next.
+const NEXT_LIFE_PAUSE: Duration = Duration::from_secs(2);
+/// Partitions that share the memory at first; more make the client begin anew with less for each.
+const PARTITIONS_EXPECTED: usize = 16;
+/// How long the end may wait for a commit on its way.
+const END_GRACE: Duration = Duration::from_secs(3);
+
+/// What librdkafka tells the client; it is called from polls.
+pub struct Context {
+    told: Mutex<VecDeque<Event>>,
+    /// There is something to poll, or was told.
+    ready: Arc<Notify>,
+    shared: Arc<Shared>,
+    /// It is on its way out: rebalances are answered at once.
+    leaving: std::sync::atomic::AtomicBool,
+}
+
+enum Event {
+    Assigned(Vec<Part>),
+    Revoked { parts: Vec<Part>, lost: bool },
+    Committed(BTreeMap<Part, Answer>),
+    Stats(Stats),
+    Trouble(KafkaError, String),
+}
+
+impl Context {
+    fn tell(&self, event: Event) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
+        self.ready.notify_one();
+    }
+
+    fn next(&self) -> Option<Event> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let pipeline = self.shared.pipeline.as_str();
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::debug!(pipeline, facility, "librdkafka: {message}");
+            }
+            _ => tracing::trace!(pipeline, facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Ok(stats) = serde_json::from_slice(statistics) {
+            self.tell(Event::Stats(stats));
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.tell(Event::Trouble(error, reason.to_owned()));
+    }
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.shared.token()
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, parts: &mut TopicPartitionList) {
+        let owned = parts_of(parts);
+        if self.leaving.load(std::sync::atomic::Ordering::Acquire) {
+            let _ = match what {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(parts),
+                _ => consumer.incremental_unassign(parts),
+            };
+            return;
+        }
+        self.tell(match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(owned),
+            _ => Event::Revoked { parts: owned, lost: consumer.assignment_lost() },
+        });
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let of_all = result.err().and_then(|error| error.rdkafka_error_code());
+        let answers = offsets.elements().into_iter().map(|element| {
+            let part = part_of(element.topic(), element.partition());
+            let of_one = element.error().err().and_then(|error| error.rdkafka_error_code());
+            (part, answer(of_one.or(of_all)))
+        });
+        self.tell(Event::Committed(answers.collect()));
+    }
+}
+
+fn answer(error: Option<RDKafkaErrorCode>) -> Answer {
+    match error {
+        None | Some(RDKafkaErrorCode::NoError) => Answer::Done,
+        Some(
+            RDKafkaErrorCode::UnknownMemberId
+            | RDKafkaErrorCode::IllegalGeneration
+            | RDKafkaErrorCode::StaleMemberEpoch
+            | RDKafkaErrorCode::FencedMemberEpoch
+            | RDKafkaErrorCode::FencedInstanceId,
+        ) => Answer::Fenced,
+        Some(_) => Answer::Unknown,
+    }
+}
+
+fn part_of(topic: &str, partition: i32) -> Part {
+    Part { topic: topic.into(), partition }
+}
+
+fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
+    list.elements().iter().map(|element| part_of(element.topic(), element.partition())).collect()
+}
+
+/// What is to be done about the assignment, one after the other.
+enum Step {
+    /// Partitions came: where they stand is asked, then they are taken up.
+    Assign(Vec<Part>),
+    /// They are still ours, but what we knew of them counts no more.
+    TakeUpAnew(BTreeSet<Part>),
+    /// They are to be given back, at the latest then.
+    Revoke { parts: Vec<Part>, at_the_latest: Instant },
+}
+
+/// What was asked, and is answered now.
+enum Asked {
+    /// With the number of the question: one that is out of date is heard no more.
+    Standing(u64, Result<Vec<Standing>, KafkaError>),
+    /// Reading was taken up elsewhere; the answer says whether it was.
+    Sought(Vec<Part>, Result<(), KafkaError>),
+    /// What the broker still has of a partition: its first offset and its last.
+    Bounds(Part, Result<(i64, i64), KafkaError>),
+}
+
+/// One member of the group.
+struct Client {
+    shared: Arc<Shared>,
+    context: Arc<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
+    life: Life,
+    steps: VecDeque<Step>,
+    /// The number of the question that the first step waits for.
+    waits_for: Option<u64>,
+    questions: u64,
+    asked: FuturesUnordered<BoxFuture<'static, Asked>>,
+    /// Whom it answers to, by partition.
+    assigned: BTreeSet<Part>,
+    commit_not_before: Instant,
+    ask_not_before: Instant,
+}
+
+/// Is a member of the group, one life after the other, until the source is left.
+pub async fn run(shared: Arc<Shared>) {
+    let mut speaks = shared.options.speaks().iter().copied().cycle();
+    let mut life = Life { speaks: speaks.next().unwrap_or(Speaks::Classic), partitions: PARTITIONS_EXPECTED };
+    while !shared.leaving.is_cancelled() {
+        let ended = match Client::new(&shared, life).await {
+            Ok(client) => client.live().await,
+            Err(error) => Ended::Fault(error, String::new()),
+        };
+        match ended {
+            Ended::Left => {}
+            Ended::Crowded(partitions) => life.partitions = partitions.next_power_of_two(),
+            Ended::Fault(error, reason) => {
+                let unknown = [RDKafkaErrorCode::UnsupportedVersion, RDKafkaErrorCode::UnsupportedFeature];
+                if shared.options.speaks().len() > 1
+                    && error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code))
+                {
+                    tracing::info!(
+                        pipeline = shared.pipeline,
+                        "kafka: the brokers know only the classic protocol of groups"
+                    );
+                    life.speaks = speaks.next().unwrap_or(Speaks::Classic);
+                } else {
+                    shared.say(&error, &reason);
+                    let _ = timeout(NEXT_LIFE_PAUSE, shared.leaving.cancelled()).await;
+                }
+            }
+        }
+    }
+}
+
+/// With what a client begins.
+#[derive(Clone, Copy)]
+struct Life {
+    speaks: Speaks,
+    /// Partitions that share the memory.
+    partitions: usize,
+}
+
+/// Why a client has ended.
+enum Ended {
+    /// The source is left.
+    Left,
+    /// So many partitions are ours that each may fetch less ahead.
+    Crowded(usize),
+    Fault(KafkaError, String),
+}
+
+impl Client {
+    async fn new(shared: &Arc<Shared>, life: Life) -> Result<Client, KafkaError> {
+        let ready = Arc::new(Notify::new());
+        let context =
+            Context { told: Mutex::default(), ready: ready.clone(), shared: shared.clone(), leaving: false.into() };
+        let (config, topics) = (shared.config(life.speaks, life.partitions), shared.options.subscription());
+        let consumer = off_thread(move || {
+            let mut consumer = BaseConsumer::from_config_and_context(&config, context)?;
+            consumer.set_nonempty_callback(move || ready.notify_one());
+            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            consumer.subscribe(&topics)?;
+            Ok::<_, KafkaError>(consumer)
+        })
+        .await?;
+        let now = Instant::now();
+        Ok(Client {
+            shared: shared.clone(),
+            context: consumer.context().clone(),
+            consumer: Arc::new(consumer),
+            life,
+            steps: VecDeque::new(),
+            waits_for: None,
+            questions: 0,
+            asked: FuturesUnordered::new(),
+            assigned: BTreeSet::new(),
+            commit_not_before: now,
+            ask_not_before: now,
+        })
+    }
+
+    /// Works until it is left, or until librdkafka says that it can no more.
+    async fn live(mut self) -> Ended {
+        let ended = loop {
+            if self.shared.leaving.is_cancelled() {
+                break Ended::Left;
+            }
+            if let Some((code, reason)) = self.consumer.client().fatal_error() {
+                break Ended::Fault(KafkaError::MessageConsumptionFatal(code), reason);
+            }
+            if self.assigned.len() > self.life.partitions {
+                break Ended::Crowded(self.assigned.len());
+            }
+            self.poll();
+            while let Some(event) = self.context.next() {
+                self.hear(event);
+            }
+            self.hear_sessions();
+            let wanted = self.shared.wanted_seeks();
+            if !wanted.is_empty() {
+                self.seek(wanted);
+            }
+            self.step();
+            self.commit();
+            tokio::select! {
+                biased;
+                () = self.shared.leaving.cancelled() => {}
+                Some(answer) = self.asked.next() => self.answered(answer),
+                () = self.context.ready.notified() => {}
+                () = self.shared.news.notified() => {}
+                () = sleep_until(Instant::now() + TICK) => {}
+            }
+        };
+        self.end().await;
+        ended
+    }
+
+    /// Serves librdkafka's events. Records do not come here: each partition has a queue of its own.
+    fn poll(&self) {
+        // An event that was served looks like an empty queue: only the second time it is one.
+        let mut empty = 0;
+        while empty < 2 {
+            match self.consumer.poll(Duration::ZERO) {
+                None => empty += 1,
+                Some(Ok(_)) => empty = 0,
+                Some(Err(error)) => self.context.tell(Event::Trouble(error, String::new())),
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Assigned(parts) => {
+                self.shared.metrics.rebalanced();
+                self.steps.push_back(Step::Assign(parts));
+            }
+            Event::Revoked { parts, lost } => {
+                self.shared.metrics.rebalanced();
+                for part in &parts {
+                    self.shared.ledger().leave(part);
+                    if lost {
+                        self.shared.lose(part);
+                    }
+                }
+                let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
+                self.steps.push_back(Step::Revoke { parts, at_the_latest });
+            }
+            Event::Committed(answers) => self.hear_answers(&answers),
+            Event::Stats(stats) => self.shared.show(&stats, self.life.speaks),
+            Event::Trouble(error, reason) => self.shared.say(&error, &reason),
+        }
+    }
+
+    fn hear_answers(&mut self, answers: &BTreeMap<Part, Answer>) {
+        let of = |part: &Part| answers.get(part).copied().unwrap_or(Answer::Unknown);
+        self.shared.ledger().answered(of);
+        let of_any = |wanted| answers.values().any(|answer| *answer == wanted);
+        for (answer, what) in
+            [(Answer::Done, Commit::Done), (Answer::Unknown, Commit::Failed), (Answer::Fenced, Commit::Fenced)]
+        {
+            if of_any(answer) {
+                self.shared.metrics.committed(what);
+            }
+        }
+        if of_any(Answer::Unknown) {
+            self.commit_not_before = Instant::now() + AGAIN_PAUSE;
+        } else {
+            self.shared.well();
+        }
+        let fenced: BTreeSet<Part> =
+            answers.iter().filter(|(_, answer)| **answer == Answer::Fenced).map(|(part, _)| part.clone()).collect();
+        for part in &fenced {
+            self.shared.lose(part);
+        }
+        if !fenced.is_empty() {
+            self.steps.push_back(Step::TakeUpAnew(fenced));
+        }
+        self.shared.answered.notify_waiters();
+    }
+
+    /// What the queues of partitions complained of.
+    fn hear_sessions(&mut self) {
+        for session in self.shared.all_sessions() {
+            for (part, error) in session.take_faults() {
+                let out = matches!(
+                    error.rdkafka_error_code(),
+                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                );
+                if out {
+                    self.ask_bounds(part);
+                } else {
+                    self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
+                }
+            }
+        }
+    }
+
+    /// Goes on with the first step, as far as it can.
+    fn step(&mut self) {
+        while let Some(step) = self.steps.front() {
+            match step {
+                Step::Assign(parts) => {
+                    if self.steps.iter().any(|step| matches!(step, Step::Revoke { .. })) {
+                        // They go again: taken up blind, to be given back.
+                        let parts = parts.clone();
+                        let _ = self.consumer.incremental_assign(&list(parts.iter().map(|part| (part, Offset::End))));
+                        let _ = self.consumer.pause(&list(parts.iter().map(|part| (part, Offset::Invalid))));
+                        self.assigned.extend(parts);
+                        self.steps.pop_front();
+                        self.waits_for = None;
+                        continue;
+                    }
+                    let parts = parts.clone();
+                    return self.ask_standing(parts);
+                }
+                Step::TakeUpAnew(parts) => {
+                    let parts: Vec<Part> = parts
+                        .iter()
+                        .filter(|part| self.assigned.contains(*part) && !self.leaves(part))
+                        .cloned()
+                        .collect();
+                    if parts.is_empty() {
+                        self.steps.pop_front();
+                        continue;
+                    }
+                    return self.ask_standing(parts);
+                }
+                Step::Revoke { parts, at_the_latest } => {
+                    let busy = parts.iter().any(|part| self.shared.ledger().has_plans(part));
+                    if busy && Instant::now() < *at_the_latest {
+                        return;
+                    }
+                    let parts = parts.clone();
+                    parts.iter().for_each(|part| self.shared.lose(part));
+                    if self.shared.ledger().is_on_its_way() {
+                        return;
+                    }
+                    let list = list(parts.iter().map(|part| (part, Offset::Invalid)));
+                    if let Err(error) = self.consumer.incremental_unassign(&list) {
+                        self.shared.say(&error, "");
+                    }
+                    self.assigned.retain(|part| !parts.contains(part));
+                    self.steps.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Whether the partition is to be given back.
+    fn leaves(&self, part: &Part) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Revoke { parts, .. } if parts.contains(part)))
+    }
+
+    fn ask_standing(&mut self, parts: Vec<Part>) {
+        if self.waits_for.is_some() || Instant::now() < self.ask_not_before {
+            return;
+        }
+        self.questions += 1;
+        let number = self.questions;
+        self.waits_for = Some(number);
+        let (consumer, start) = (self.consumer.clone(), self.shared.options.start);
+        let ask = off_thread(move || start::ask(&consumer, &parts, start, ASK_TIMEOUT));
+        self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
+    }
+
+    fn ask_bounds(&mut self, part: Part) {
+        let consumer = self.consumer.clone();
+        let ask = off_thread(move || {
+            let bounds = consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT);
+            Asked::Bounds(part, bounds)
+        });
+        self.asked.push(Box::pin(ask));
+    }
+
+    fn seek(&mut self, to: Vec<(Part, i64)>) {
+        let consumer = self.consumer.clone();
+        let ask = off_thread(move || {
+            let wanted = list(to.iter().map(|(part, offset)| (part, Offset::Offset(*offset))));
+            let sought = consumer
+                .seek_partitions(wanted, ASK_TIMEOUT)
+                .and_then(|done| done.elements().iter().try_for_each(|element| element.error()));
+            Asked::Sought(to.into_iter().map(|(part, _)| part).collect(), sought)
+        });
+        self.asked.push(Box::pin(ask));
+    }
+
+    fn answered(&mut self, answer: Asked) {
+        match answer {
+            Asked::Standing(number, _) if self.waits_for != Some(number) => {}
+            Asked::Standing(_, standing) => {
+                self.waits_for = None;
+                match standing {
+                    Ok(standing) => self.take_up(standing),
+                    Err(error) => {
+                        self.shared.say(&error, "");
+                        self.ask_not_before = Instant::now() + AGAIN_PAUSE;
+                    }
+                }
+            }
+            Asked::Sought(parts, Err(error)) => {
+                self.shared.say(&error, "");
+                // Wherever it stands now: from what the group knows.
+                parts.iter().for_each(|part| self.shared.lose(part));
+                self.ask_not_before = Instant::now() + AGAIN_PAUSE;
+                self.steps.push_back(Step::TakeUpAnew(parts.into_iter().collect()));
+            }
+            Asked::Sought(parts, Ok(())) => parts.iter().for_each(|part| self.shared.sought(part)),
+            Asked::Bounds(part, Ok((first, last))) => {
+                if let Some(offset) = self.shared.out_of_range(&part, first, last) {
+                    self.seek(vec![(part, offset)]);
+                }
+            }
+            Asked::Bounds(part, Err(error)) => {
+                self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
+                self.ask_bounds(part);
+            }
+        }
+    }
+
+    /// Partitions are taken up where the group says that they stand.
+    fn take_up(&mut self, mut standing: Vec<Standing>) {
+        let Some(step) = self.steps.pop_front() else { return };
+        let is_new = matches!(step, Step::Assign(_));
+        if !is_new {
+            // One that was given back meanwhile is not taken up again.
+            standing.retain(|standing| self.assigned.contains(&standing.part));
+        }
+        let mut begins = Vec::with_capacity(standing.len());
+        let mut told_of = Vec::with_capacity(standing.len());
+        for Standing { part, committed, start } in standing {
+            let told = committed.map(|(offset, metadata)| Told::parse(offset, &metadata, &self.shared.mark));
+            match told.transpose() {
+                Ok(told) => {
+                    let at =
+                        told.as_ref().map_or(start, |told| told.plans.last().map_or(told.offset, |plan| plan.offset));
+                    begins.push((part.clone(), at));
+                    told_of.push((part, told, at));
+                }
+                Err(unreadable) => self.shared.cannot_follow(&part, &unreadable),
+            }
+        }
+        let openings: Vec<Opening> = told_of
+            .iter()
+            .filter_map(|(part, _, offset)| {
+                // Before it is assigned: records that come go there from the first on.
+                let queue = self.consumer.split_partition_queue(&part.topic, part.partition)?;
+                Some(Opening { part: part.clone(), offset: *offset, queue })
+            })
+            .collect();
+        if is_new {
+            let list = list(begins.iter().map(|(part, offset)| (part, Offset::Offset(*offset))));
+            if let Err(error) = self.consumer.incremental_assign(&list) {
+                self.shared.say(&error, "");
+            }
+            self.assigned.extend(begins.iter().map(|(part, _)| part.clone()));
+        }
+        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
+        if !is_new {
+            self.seek(begins);
+        }
+    }
+
+    /// Tells the group what is new, if nothing is on its way.
+    fn commit(&mut self) {
+        if Instant::now() < self.commit_not_before {
+            return;
+        }
+        let Some(news) = self.shared.ledger().next_commit() else { return };
+        let mut list = TopicPartitionList::with_capacity(news.len());
+        for (part, told) in &news {
+            let _ = list.add_partition_offset(&part.topic, part.partition, Offset::Offset(told.offset));
+            if let Some(mut element) = list.find_partition(&part.topic, part.partition) {
+                element.set_metadata(told.metadata(&self.shared.mark));
+            }
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            self.shared.say(&error, "");
+            self.hear_answers(&news.into_iter().map(|(part, _)| (part, Answer::Unknown)).collect());
+        }
+    }
+
+    /// Leaves the group, so that others need not wait for a time-out.
+    async fn end(mut self) {
+        for part in std::mem::take(&mut self.assigned) {
+            self.shared.lose(&part);
+        }
+        let settled = async {
+            while self.shared.ledger().is_on_its_way() {
+                self.poll();
+                while let Some(event) = self.context.next() {
+                    if let Event::Committed(answers) = event {
+                        self.hear_answers(&answers);
+                    }
+                }
+                let _ = timeout(TICK, self.context.ready.notified()).await;
+            }
+        };
+        let _ = timeout(END_GRACE, settled).await;
+        self.context.leaving.store(true, std::sync::atomic::Ordering::Release);
+        self.shared.lose_all();
+        let Client { consumer, asked, .. } = self;
+        drop(asked);
+        off_thread(move || drop(consumer)).await;
+    }
+}
+
+fn list<'p>(parts: impl Iterator<Item = (&'p Part, Offset)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (part, offset) in parts {
+        let _ = list.add_partition_offset(&part.topic, part.partition, offset);
+    }
+    list
+}
