@@ -20,7 +20,6 @@ KIND, RECORD_BYTES, SEED = "orders", 200, 1
 PARTITIONS, PARTITIONS_MANY = 8, 1000
 RESULT = HOME / "kafka.json"
 QUICK_RECORDS, RECORDS = 300_000, 1_000_000
-REFERENCES = ["bare librdkafka", "DuckDB", "libdeflate"]
 
 
 def main():
@@ -36,8 +35,6 @@ def main():
     else:
         measure_all(options, result)
     options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if options.quick:
-        return
     print(f"\n{table(result)}\n")
     sys.exit(1 if result["failed"] else 0)
 
@@ -131,23 +128,25 @@ def once(reader, topic, truth):
     if isinstance(reader, FilePeer):
         return reader(topic.kind, topic.path, folder, None)
     run = reader(topic, folder)
-    if truth is None or reader.format == "none":
+    exact = getattr(reader, "exact", True)
+    if truth is None or reader.format == "none" or (reader.format == "gzip" and not exact):
         return run
     if reader.format == "parquet":
-        read, wrote = ("json", topic.kind, topic.path), reader.checked(folder, topic) if hasattr(reader, "checked") else \
-            script("check.py", "parquet", topic.kind, folder / "out")
+        read = ("json", topic.kind, topic.path)
+        wrote = script("check.py", *(("parquet", topic.kind) if exact else ("rows",)), folder / "out")
     else:
-        read, wrote = ("lines", topic.path), script("check.py", "lines", folder / "out", PYTHONHASHSEED="0")
+        read = ("lines", topic.path)
+        wrote = script("check.py", "lines", folder / "out", PYTHONHASHSEED="0")
     if read[0] not in truth:
         truth[read[0]] = script("check.py", *read, PYTHONHASHSEED="0")
-    wrong = [name for name, sum in truth[read[0]].items() if name in wrote and wrote[name] != sum]
+    wrong = [name for name, sum in truth[read[0]].items() if (exact or name == "rows") and wrote[name] != sum]
     if wrong:
         raise Failed(f"what was written is not what was read: {', '.join(wrong)}")
     return run
 
 
 def add_ratios(result, partitions):
-    """`orders, 8 partitions: Kafka to gzip: CPU x libdeflate` and the like; below 1 is better than the reference."""
+    """`Kafka to gzip, 8 partitions: CPU x libdeflate` and the like; below 1 is better than the reference."""
     works = [each for each in result["works"] if each["partitions"] == partitions]
     for ours in works:
         for theirs in works:
@@ -157,7 +156,27 @@ def add_ratios(result, partitions):
 
 
 def table(result):
-    return json.dumps(result["works"], indent=1)
+    """What was measured, and hydrant's share of it: below 1 it takes less than the reader of the line."""
+    machine, first = result["machine"], result["works"][0] if result["works"] else {"records": 0, "bytes_in": 0}
+    head = ["reader", "partitions", "records/s", "CPU s/GB", "system", "peak MiB", "MB written", "hydrant's CPU: Parquet", "gzip"]
+    text = [
+        f"`{result['command']}`, {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
+        f"load average before it {machine['load_average']:.1f}. The best of {result['rounds']} interleaved runs.",
+        f"{first['records']} records, {first['bytes_in'] / 1e6:.0f} MB.",
+        *[f"Failed: {failure}" for failure in result["failed"]],
+        *[f"Not run: {reason}" for reason in result["not_run"]],
+        "", f"| {' | '.join(head)} |", "| --- " * len(head) + "|",
+    ]  # fmt: skip
+    for each in result["works"]:
+        name = f"**{each['reader']}**" if each["ours"] else each["reader"]
+        figures = f"{each['records_per_s']:,.0f} | {each['cpu_s_per_gb']:.2f} | {each['sys_s_per_gb']:.2f} | {each['rss_mb']:.0f}"
+        shares = [
+            result["ratios"].get(f"Kafka to {format}, {each['partitions']} partitions: CPU x {each['reader']}")
+            for format in ("parquet", "gzip")
+        ]
+        shares = " | ".join(f"{share:.2f} x" if share else "" for share in shares)
+        text.append(f"| {name} | {each['partitions']} | {figures} | {each['bytes'] / 1e6:.1f} | {shares} |")
+    return "\n".join(text)
 
 
 if __name__ == "__main__":

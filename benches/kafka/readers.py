@@ -18,7 +18,7 @@ from works import EXTENSIONS, FORMATS
 HERE = Path(__file__).parent
 TELEGRAF = "github.com/influxdata/telegraf/cmd/telegraf@v1.37.2"
 # All that this binary has: a complete one takes an hour to build.
-TELEGRAF_PARTS = "custom,inputs.kafka_consumer,outputs.file,outputs.parquet,parsers.json,parsers.value,serializers.template"
+TELEGRAF_PARTS = "custom,inputs.kafka_consumer,outputs.file,outputs.parquet,parsers.json,parsers.value,serializers.json"
 
 
 class Topic:
@@ -109,7 +109,7 @@ class Glue:
 class Peer:
     """A daemon of another maker, to the moment when its output is complete, and its end."""
 
-    ours = False
+    ours, exact = False, False
     ends_with = (0, 143, -signal.SIGTERM)
 
     def __call__(self, topic, folder):
@@ -134,7 +134,11 @@ class Peer:
 
 
 class Telegraf(Peer):
-    """Of InfluxData, in Go, from its module by the Go proxy: the nearest to hydrant that can be had by package name here."""
+    """Of InfluxData, in Go: the one with both formats that the Go proxy has.
+
+    Its JSON is batches with each record as a text in them (its templates refuse what a queue has given), its Parquet is not
+    compressed and has decimals as floats: only the rows of the latter can be compared.
+    """
 
     def __init__(self, format):
         self.format, self.name = format, f"Telegraf to {format}"
@@ -154,8 +158,7 @@ class Telegraf(Peer):
         if self.format == "gzip":
             parser = 'data_format = "value"\n  data_type = "string"\n'
             output = (
-                f'[[outputs.file]]\n  files = ["{folder}/out/lines.gz"]\n  data_format = "template"\n'
-                "  template = '''{{.Field \"value\"}}\n'''\n"
+                f'[[outputs.file]]\n  files = ["{folder}/out/lines.gz"]\n  data_format = "json"\n'
                 '  use_batch_format = true\n  compression_algorithm = "gzip"\n'
             )
         else:
@@ -172,7 +175,7 @@ class Telegraf(Peer):
             '[agent]\n  interval = "1s"\n  flush_interval = "1s"\n  metric_batch_size = 50000\n'
             "  metric_buffer_limit = 500000\n  omit_hostname = true\n  skip_processors_after_aggregators = true\n"
             f'[[inputs.kafka_consumer]]\n  brokers = ["{topic.address}"]\n  topics = ["{topic.name}"]\n'
-            f'  consumer_group = "{group}"\n  offset = "oldest"\n  max_undelivered_messages = 200000\n  {parser}{output}'
+            f'  kafka_version = "3.6.0"\n  consumer_group = "{group}"\n  offset = "oldest"\n  max_undelivered_messages = 200000\n  {parser}{output}'
         )
         return [FOLDER / "go/bin/telegraf", "--config", config, "--quiet"]
 
@@ -183,7 +186,7 @@ class Connect(Peer):
     What any of its connectors (S3, ...) has to do first.
     """
 
-    name, format = "Kafka Connect to plain lines", "plain"
+    name, format, exact = "Kafka Connect to plain lines", "plain", True
 
     def missing(self):
         try:
