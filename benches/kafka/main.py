@@ -12,7 +12,7 @@ sys.path.insert(1, str(Path(__file__).parent.parent / "bench"))
 import broker
 import report
 from process import HOME, Failed, script
-from readers import Bare, Connect, Glue, Hydrant, Telegraf, Topic, client
+from readers import Bare, Connect, Glue, Go, Hydrant, Telegraf, Topic, client
 from works import Peer as FilePeer
 from works import data
 
@@ -60,7 +60,7 @@ def measure_all(options, result):
     with broker.Broker() as running:
         topic = prepared(running, path, PARTITIONS)
         others = [] if options.quick else [
-            Glue("parquet", "Polars"), Glue("gzip", "libdeflate"), Telegraf("parquet"), Telegraf("gzip"), Connect()
+            Glue("parquet", "Polars"), Glue("gzip", "libdeflate"), Go("parquet"), Go("gzip"), Telegraf("parquet"), Telegraf("gzip"), Connect()
         ]  # fmt: skip
         files = [FilePeer("DuckDB", "parquet"), FilePeer("libdeflate", "gzip")]
         measure([*files, Bare(), *hydrants, *others], topic, options, result)

@@ -106,6 +106,30 @@ class Glue:
         return {**json.loads(printed), **written(folder, EXTENSIONS[self.format])}
 
 
+class Go:
+    """The libraries of Redpanda Connect and Bento without their frameworks (go/main.go)."""
+
+    ours = False
+    program = FOLDER / "go/bin/peer"
+
+    def __init__(self, format):
+        self.format, self.name = format, f"franz-go to {format}"
+        # Its Parquet has decimals as floats, as those two would write them.
+        self.exact = format == "gzip"
+
+    def missing(self):
+        if not shutil.which("go"):
+            return "go is not there"
+        built = start(["go", "build", "-o", self.program, "."], cwd=HERE / "go").wait() == 0
+        return None if built else f"it could not be built; see {HOME / 'log'}"
+
+    def __call__(self, topic, folder):
+        (folder / "out").mkdir(parents=True)
+        group = f"go-{time.time_ns()}"
+        command = [self.program, self.format, topic.address, topic.name, group, str(topic.records), folder / "out"]
+        return {**measured(command), **written(folder, EXTENSIONS[self.format])}
+
+
 class Peer:
     """A daemon of another maker, to the moment when its output is complete, and its end."""
 
