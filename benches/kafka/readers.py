@@ -1,5 +1,6 @@
 """Who reads the topic: the bare client, hydrant, a script of libraries, and daemons of other makers."""
 
+import functools
 import json
 import os
 import shutil
@@ -249,6 +250,7 @@ def written(folder, extension):
     return {"bytes": sum(sizes), "objects": len(sizes)}
 
 
+@functools.cache
 def client():
     """The bare client, built beside hydrant: `cargo bench` says where it lies."""
     if "KAFKA_CLIENT" in os.environ:
