@@ -1,7 +1,8 @@
 //! What is counted, and the five positions of every shard: `released <= delivered <= sealed <= read <= tail`.
 //!
 //! Names are stable and documented in `docs/metrics.md` (`tests/it/metrics.rs` holds us to it); label sets are bounded
-//! (pipelines, streams, reasons, and at most [`SHARDS_SHOWN_MAX`] shards of a pipeline at a time).
+//! (pipelines, streams, reasons, and at most [`SHARDS_SHOWN_MAX`] shards and [`PARTITIONS_SHOWN_MAX`] partitions of Kafka of
+//! a pipeline at a time).
 
 mod kafka;
 mod progress;
@@ -24,7 +25,8 @@ use crate::error::Reason;
 use crate::live::{Counts, Delivered, Live};
 use crate::position::Shard;
 
-pub use kafka::{Commit, GroupNow, KafkaMetrics, MemberNow, PartitionNow};
+pub use kafka::{Commit, GroupNow, KafkaMetrics, MemberNow, PARTITIONS_SHOWN_MAX, PartitionNow};
+use kafka::{KafkaFamilies, KafkaShown};
 use progress::Shards;
 pub use progress::{Positions, Progress};
 
@@ -61,6 +63,7 @@ struct Families {
     spool_refused: Family<OfStream, Gauge>,
     sync_seconds: Family<OfStream, Histogram>,
     memory: Family<OfUse, Gauge>,
+    kafka: KafkaFamilies,
     lives: Mutex<BTreeMap<String, PipelineMetrics>>,
     /// By pipeline, the shards of its last way: their positions go when another way begins, or with the pipeline.
     shards: Mutex<BTreeMap<String, Shards>>,
@@ -176,6 +179,7 @@ impl Metrics {
             spool_records: family(of, "spool_records", "Records ever acknowledged to producers"),
             spool_refused: family(of, "spool_refused", "Requests answered with throttling since the start"),
             memory: family(of, "memory_bytes", "Bytes of the process budget in use"),
+            kafka: KafkaFamilies::new(of),
             sync_seconds,
             lives: Mutex::default(),
             shards: Mutex::default(),
@@ -213,6 +217,7 @@ impl Metrics {
             oldest_undelivered: families.oldest_undelivered.get_or_create_owned(&of),
             rejected_for: Arc::default(),
             cut_for: Arc::default(),
+            kafka_shown: Arc::default(),
             pipeline: pipeline.into(),
             families: Arc::downgrade(families),
         });
@@ -246,6 +251,7 @@ impl Metrics {
             families.leave(pipeline, &shards);
         }
         let Some(known) = lock(&families.lives).remove(pipeline) else { return };
+        families.kafka.forget(&known);
         for ((reason, code), _) in lock(&known.rejected_for).drain(..) {
             families.rejected.remove(&OfRejected { pipeline: pipeline.to_owned(), reason, code });
         }
@@ -368,6 +374,7 @@ pub struct PipelineMetrics {
     oldest_undelivered: Gauge<f64, AtomicU64>,
     rejected_for: ByReason,
     cut_for: ByReason,
+    kafka_shown: KafkaShown,
     pipeline: Arc<str>,
     /// Weak, as these know it.
     families: Weak<Families>,

@@ -7,21 +7,23 @@ use clap::Args;
 use futures::{StreamExt, stream};
 
 use super::{Exit, complain, say};
-use crate::config::{self, Environment, Flags, PipelineSpec, Problems};
+use crate::config::{self, Environment, Flags, PipelineSpec, Problems, SourceSpec};
 use crate::ground::Random;
 use crate::sink::{self, Look, ObjectSink};
+use crate::source::kafka;
 use crate::transform::wasm::Modules;
 
 /// How long a sink may take to create, read and remove an object.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Sinks that are asked at a time.
-const SINKS_AT_ONCE: usize = 8;
+/// Pipelines whose sinks and brokers are asked at a time.
+const PIPELINES_AT_ONCE: usize = 8;
 
 /// Arguments of `hydrant check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again. Secrets \
-                        are looked up and never printed.\n\n\
+    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again, and an \
+                        offset in the group `GROUP-probe` of Kafka, which it removes too. Secrets are looked up and never \
+                        printed.\n\n\
                         Examples:\n  hydrant check pipelines/clickstream.yaml more-pipelines/\n  \
                         hydrant check --connect --config /etc/hydrant/hydrant.yaml /etc/hydrant/pipelines"
 )]
@@ -32,7 +34,8 @@ pub struct Arguments {
     /// Also check this file of daemon-wide settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Also ask each sink whether it is there and lets us in: an object is created below `_hydrant/probe/`, and removed
+    /// Also ask each sink whether it is there and lets us in: an object is created below `_hydrant/probe/`, and removed; and
+    /// Kafka's brokers whether they let us in and have the topics
     #[arg(long)]
     connect: bool,
 }
@@ -78,7 +81,7 @@ pub fn check(arguments: Arguments) -> Exit {
     Exit::Done
 }
 
-/// Asks each sink, and prints one line per pipeline.
+/// Asks each sink and the brokers, and prints one line per pipeline.
 fn connect(pipelines: &[PipelineSpec]) -> Exit {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -88,18 +91,39 @@ fn connect(pipelines: &[PipelineSpec]) -> Exit {
         }
     };
     // In their order, some at a time.
-    let asked = stream::iter(pipelines).map(|pipeline| ask(&pipeline.sink)).buffered(SINKS_AT_ONCE).collect::<Vec<_>>();
+    let asked = stream::iter(pipelines).map(ask_all).buffered(PIPELINES_AT_ONCE).collect::<Vec<_>>();
     let mut exit = Exit::Done;
-    for (pipeline, answer) in pipelines.iter().zip(runtime.block_on(asked)) {
-        match answer {
-            Ok(note) => say(format_args!("{pipeline}: {note}")),
-            Err(wrong) => {
-                complain(format_args!("{}: {}: {}", pipeline.file, pipeline.drawn.sink, wrong.trim_end()));
-                exit = Exit::Config;
-            }
+    for (pipeline, (of_sink, of_brokers)) in pipelines.iter().zip(runtime.block_on(asked)) {
+        let PipelineSpec { file, drawn, .. } = pipeline;
+        let kafka::Seen { mut notes, warnings, wrong } = of_brokers;
+        for warning in warnings {
+            complain(format_args!("{file}: warning: {}: {warning}", drawn.source));
+        }
+        let mut wrong: Vec<String> = wrong.iter().map(|wrong| format!("{}: {wrong}", drawn.source)).collect();
+        match of_sink {
+            Ok(note) => notes.insert(0, note.to_owned()),
+            Err(why) => wrong.push(format!("{}: {}", drawn.sink, why.trim_end())),
+        }
+        for wrong in &wrong {
+            complain(format_args!("{file}: {wrong}"));
+        }
+        match wrong.is_empty() {
+            true => say(format_args!("{pipeline}: {}", notes.join("; "))),
+            false => exit = Exit::Config,
         }
     }
     exit
+}
+
+/// What a pipeline's sink answers, and Kafka's brokers, if its records come from there.
+async fn ask_all(pipeline: &PipelineSpec) -> (Result<&'static str, String>, kafka::Seen) {
+    let brokers = async {
+        let SourceSpec::Kafka(options) = &pipeline.source else { return kafka::Seen::default() };
+        let (options, name, interval) = (options.clone(), pipeline.name.clone(), pipeline.limits.interval);
+        let looked = tokio::task::spawn_blocking(move || options.look(&name, interval)).await;
+        looked.unwrap_or_else(|error| kafka::Seen { wrong: vec![error.to_string()], ..kafka::Seen::default() })
+    };
+    tokio::join!(ask(&pipeline.sink), brokers)
 }
 
 /// What a sink answers; an error if nothing can be put there.

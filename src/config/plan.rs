@@ -178,6 +178,9 @@ pub(super) fn assemble(
     let format = super::stations::format(&mut written.format, tree, reads, problems);
     let transforms = transforms(name, &written.transforms, (modules, reads), tree, problems);
     let limits = limits(&written.buffer, &zone, tree, problems);
+    if let Source::Kafka(options) = &written.source {
+        super::stations::kafka(name, options, tree, reads, problems, warnings);
+    }
     let source = source(name, written.source, written.spool, tree, problems);
     Some(PipelineSpec {
         name: name.to_owned(),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::environment::is_reference;
 use super::problem::{Place, Problems};
 use super::schema_file;
@@ -16,7 +18,7 @@ use crate::naming::{
     self, DEFAULT_PREFIX, ErrorPrefix, GivenKeys, PartitionKeys, PartitionKeysOptions, Prefix, TemplateError, TimeZone,
 };
 use crate::sink::{self, Text};
-use crate::source::file;
+use crate::source::{file, kafka};
 use crate::transform::wasm::Modules;
 use crate::transform::{self, Making, Transform, Wrong};
 
@@ -229,5 +231,47 @@ pub(super) fn transforms(
 pub(super) fn file(options: &file::Options, tree: &Tree, problems: &mut Problems) {
     if let Err(Fault { error, .. }) = options.check() {
         problems.push(tree.place("source.file.path"), format!("{error:#}"), None);
+    }
+}
+
+/// The Kafka source, with the files that it names.
+pub(super) fn kafka(
+    name: &str,
+    options: &kafka::Options,
+    tree: &Tree,
+    reads: &Reads,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) {
+    const SOURCE: [&str; 2] = ["source", "kafka"];
+    let files = options.tls.as_ref().and_then(kafka::security::Tls::files);
+    for path in files.into_iter().flat_map(|files| [&files.ca, &files.certificate]).flatten() {
+        // librdkafka reads it again, and says what is wrong with it.
+        let _ = reads.read(Path::new(path), KEY_FILE_BYTES_MAX);
+    }
+    for flaw in options.check(name, Timestamp::now()) {
+        let mut way: Vec<&str> = SOURCE.into_iter().chain(flaw.way.iter().map(String::as_str)).collect();
+        // One text in place of a list has no index.
+        if tree.text_of(&way[..3.min(way.len())]).is_some() {
+            way.truncate(3);
+        }
+        let place = if flaw.of_key { tree.place_of_key(&way) } else { tree.place_of(&way) };
+        let mut message = flaw.message;
+        if let [.., "client", property] = way.as_slice()
+            && let Some(Text(value)) = options.client.get(*property)
+            && !value.is_empty()
+            && tree.text_of(&way).is_some_and(is_reference)
+        {
+            message = message.replace(value, "***");
+        }
+        let shown = way.iter().fold(String::new(), |shown, step| match step.parse::<usize>() {
+            Ok(index) => format!("{shown}[{index}]"),
+            Err(_) if shown.is_empty() => (*step).to_owned(),
+            Err(_) => format!("{shown}.{step}"),
+        });
+        match flaw.is_warning {
+            true => warnings.push(place, format!("warning: `{shown}`: {message}"), flaw.hint),
+            false => problems.push(place, format!("`{shown}`: {message}"), flaw.hint),
+        }
     }
 }

@@ -12,12 +12,15 @@ use crate::error::{Blame, Fault};
 use crate::live::{Live, Seen};
 use crate::metrics::{Metrics, Positions, Stands};
 use crate::pipeline::Way;
+use crate::position::Shard;
 use crate::source::Unit;
 use crate::spool::{self, Stream};
 use crate::status::Admin;
 use crate::status::reload::{Refused, Reloaded};
 use crate::status::replay::{Ask, Hearing};
-use crate::status::view::{MemoryView, PendingView, PipelineView, ShardView, State, StreamView, View, WayView};
+use crate::status::view::{
+    KafkaView, MemoryView, PendingView, PipelineView, ShardView, State, StreamView, View, WayView, shard_names,
+};
 
 use super::fleet::{Fleet, Pending, Pipeline, Told};
 use super::reload::Request;
@@ -202,6 +205,8 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
     let lag = |unit| way.filter(|way| way.source.unit() == unit).and_then(|way| way.progress.lag());
     let (outbox_bytes, outbox_bytes_max) = way.map(|way| way.room.taken()).unwrap_or_default();
     let shards = way.into_iter().flat_map(|way| way.progress.shown());
+    let group = metrics.as_ref().and_then(|metrics| metrics.kafka_group());
+    let mut names = group.as_deref().map(shard_names).unwrap_or_default();
     let pending = pending.map(|Pending { hash, since_ms, problems, .. }| PendingView { hash, since_ms, problems });
     PipelineView {
         name: of.name.clone(),
@@ -214,7 +219,8 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
         counts: metrics.as_ref().map(|metrics| metrics.counts()).unwrap_or_default(),
         rates,
         shards_known: way.map_or(0, |way| way.progress.shards_known() as u64),
-        shards: shards.map(|(shard, positions)| shard_view(shard.as_str(), &positions)).collect(),
+        shards: shards.map(|(shard, positions)| shard_view(&shard, names.remove(&shard), &positions)).collect(),
+        kafka: group.as_deref().map(KafkaView::of),
         lag_records: lag(Unit::Records),
         lag_bytes: lag(Unit::Bytes),
         oldest_undelivered_ms: way.and_then(|way| oldest_undelivered_ms(way, started_ms)),
@@ -230,10 +236,11 @@ fn pipeline(house: &super::House, of: &Pipeline, started_ms: i64) -> PipelineVie
     }
 }
 
-fn shard_view(shard: &str, positions: &Positions) -> ShardView {
+fn shard_view(shard: &Shard, name: Option<String>, positions: &Positions) -> ShardView {
     let Positions { released, delivered, sealed, read, tail } = positions;
     ShardView {
-        shard: shard.to_owned(),
+        shard: shard.to_string(),
+        name,
         released: released.to_string(),
         delivered: delivered.to_string(),
         sealed: sealed.to_string(),

@@ -124,13 +124,17 @@ impl Progress {
         self.forget_if_done(shards, shard);
     }
 
-    /// A shard is another's now: it is forgotten at once.
+    /// A shard is another's now: it is forgotten at once, wherever it stands. To be said when nobody reads it any more; what
+    /// is said of it later counts nothing.
     pub fn lose(&self, shard: &Shard) {
-        if let Some(known) = self.shards().remove(shard)
-            && let Some(families) = self.metrics.families.upgrade()
-        {
+        let mut shards = self.shards();
+        let known = shards.remove(shard);
+        // Also of a chunk that will not be promised.
+        self.metrics.live.sealed(shard);
+        if let (Some(known), Some(families)) = (known, self.metrics.families.upgrade()) {
             families.forget_positions(&self.metrics.pipeline, shard, &known);
         }
+        drop(shards);
     }
 
     fn forget_if_done(&self, mut shards: MutexGuard<'_, BTreeMap<Shard, Known>>, shard: &Shard) {
@@ -307,6 +311,28 @@ mod tests {
         assert_eq!((progress.oldest_ms(7), progress.lag()), (None, Some(30)), "not read yet");
         progress.begin(&shard(2), &0.into(), &9.into());
         assert_eq!(progress.oldest_ms(7), Some(7), "promised by a dead process");
+    }
+
+    #[test]
+    fn a_shard_that_is_lost_is_forgotten_at_once_and_makes_room() {
+        let metrics = Metrics::new();
+        let of = metrics.pipeline("p");
+        let progress = Progress::new(&of);
+        for n in 0..=SHARDS_SHOWN_MAX {
+            progress.begin(&shard(n), &0.into(), &0.into());
+        }
+        let open = crate::live::Open { bytes: 0, bytes_max: 0, cut_at_ms: 0, oldest_ms: 5 };
+        of.live.opens(&shard(0)).show(open);
+        progress.update(&shard(0), |at| at.read = 10.into());
+        assert_eq!((progress.lag(), progress.oldest_ms(7)), (Some(10), Some(5)));
+        progress.lose(&shard(0));
+        progress.lose(&shard(0));
+        progress.update(&shard(0), |at| at.sealed = 10.into());
+        progress.end(&shard(0));
+        assert_eq!((progress.lag(), progress.oldest_ms(7), of.live.oldest_ms(&shard(0))), (Some(0), None, None));
+        assert_eq!((progress.shards_known(), gauges(&metrics, "s0").len()), (SHARDS_SHOWN_MAX, 0));
+        progress.begin(&shard(100), &0.into(), &0.into());
+        assert_eq!(gauges(&metrics, "s100").len(), 5);
     }
 
     #[test]

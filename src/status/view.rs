@@ -2,12 +2,16 @@
 //!
 //! It is the answer of `GET /api/status`, as JSON; keys are only ever added. Times are Unix milliseconds.
 
+mod group;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::live::{Counts, Rates};
 use crate::live::{Delivered, Open, Rejected, Trouble};
+
+pub use group::{KafkaView, MEMBERS_SHOWN_MAX, MemberView, OwnsView, PartitionView, shard_names};
 
 /// The daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +71,9 @@ pub struct PipelineView {
     pub shards_known: u64,
     /// Its shards, at most [`crate::metrics::SHARDS_SHOWN_MAX`].
     pub shards: Vec<ShardView>,
+    /// The group of its source, where that is Kafka and has begun.
+    #[serde(default)]
+    pub kafka: Option<KafkaView>,
     /// Records between the tails and what is delivered, where positions are numbers of records.
     pub lag_records: Option<u64>,
     /// The same, where positions are bytes of files.
@@ -105,6 +112,7 @@ impl View {
         for pipeline in self.pipelines.iter_mut().filter(|pipeline| !looked_at(&pipeline.name)) {
             pipeline.delivered.truncate(1);
             pipeline.shards.clear();
+            pipeline.kafka = pipeline.kafka.take().and_then(KafkaView::thin);
             pipeline.rejected.clear();
             pipeline.history.clear();
         }
@@ -189,6 +197,9 @@ pub struct PendingView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardView {
     pub shard: String,
+    /// What it is to a person, where its id says nothing: `orders/3`.
+    #[serde(default)]
+    pub name: Option<String>,
     pub released: String,
     pub delivered: String,
     pub sealed: String,
@@ -231,6 +242,7 @@ mod tests {
         let position = "123456789012".to_owned();
         let shard = ShardView {
             shard: text.clone(),
+            name: Some(text.clone()),
             released: position.clone(),
             delivered: position.clone(),
             sealed: position.clone(),
@@ -245,6 +257,37 @@ mod tests {
             sample: "\0".repeat(crate::live::SAMPLE_BYTES_MAX),
             at_ms: 1 << 41,
             records: 1 << 40,
+        };
+        let topic = "a-topic-of-usual-length".to_owned();
+        let owns = OwnsView { topic: topic.clone(), count: 1 << 30, partitions: text.clone() };
+        let member = MemberView {
+            id: text.clone(),
+            client: "a-client-of-usual-length".into(),
+            host: "100.100.100.100".into(),
+            here: false,
+            owned: 1 << 30,
+            owns: vec![owns.clone(); group::TOPICS_SHOWN_MAX],
+        };
+        let partition = PartitionView {
+            topic,
+            partition: 1 << 30,
+            committed: Some(1 << 40),
+            read: 1 << 40,
+            end: Some(1 << 40),
+            lag: Some(1 << 40),
+            paused: false,
+        };
+        let kafka = KafkaView {
+            group: text.clone(),
+            member: text.clone(),
+            protocol: "consumer".into(),
+            owned: 1 << 30,
+            paused: 1 << 30,
+            lag: 1 << 40,
+            owns: vec![owns; group::TOPICS_SHOWN_MAX],
+            partitions: vec![partition; crate::metrics::PARTITIONS_SHOWN_MAX],
+            members_known: 1 << 30,
+            members: vec![member; MEMBERS_SHOWN_MAX],
         };
         PipelineView {
             name: "a-name-of-usual-length".into(),
@@ -264,6 +307,7 @@ mod tests {
             rates: Rates::default(),
             shards_known: 64,
             shards: vec![shard; 64],
+            kafka: Some(kafka),
             lag_records: Some(1),
             lag_bytes: None,
             oldest_undelivered_ms: None,
@@ -291,6 +335,17 @@ mod tests {
         one.withhold();
         assert!(!serde_json::to_string(&one).unwrap().contains("ada"), "{one:?}");
         assert_eq!(one.sink_trouble.unwrap().message, format!("{}: access denied: 403: no", one.way.sink));
+    }
+
+    #[test]
+    fn what_an_older_daemon_tells_is_read() {
+        let mut told = serde_json::to_value(full()).unwrap();
+        told.as_object_mut().unwrap().remove("kafka");
+        for shard in told["shards"].as_array_mut().unwrap() {
+            shard.as_object_mut().unwrap().remove("name");
+        }
+        let read: PipelineView = serde_json::from_value(told).unwrap();
+        assert!(read.kafka.is_none() && read.shards[0].name.is_none());
     }
 
     #[test]

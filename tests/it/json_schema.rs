@@ -21,13 +21,30 @@ sink:
 ";
 
 /// What may stand in the place of a part, and is right.
-const RIGHTS: [(&str, &str); 36] = [
+const RIGHTS: [(&str, &str); 41] = [
     ("firehose: { stream: clickstream }", "demo: {}"),
     ("firehose: { stream: clickstream }", "demo:"),
     ("firehose: { stream: clickstream }", "demo: { rate: 0, records: 10, seed: 7 }"),
     ("firehose: { stream: clickstream }", "demo:\n    rate: ${RATE}"),
     ("firehose: { stream: clickstream }", "stdin: {}"),
     ("firehose: { stream: clickstream }", "http: { stream: 2026 }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: orders }"),
+    (
+        "firehose: { stream: clickstream }",
+        "kafka: { brokers: [b1:9092], topics: [a, ^b-.*], start: latest, protocol: classic, tls: true, merge: ${YES} }",
+    ),
+    (
+        "firehose: { stream: clickstream }",
+        "kafka: { brokers: [b1:9092], topics: a, start: 2026-01-01T00:00:00Z, on_lost: go_on, tombstones: keep, tls: { verify_hostname: false } }",
+    ),
+    (
+        "firehose: { stream: clickstream }",
+        "kafka: { brokers: b1, topics: a, sasl: { scram_sha_512: { username: a, password: \"env:SECRET\" } }, client: { fetch.max.bytes: 16777216 } }",
+    ),
+    (
+        "firehose: { stream: clickstream }",
+        "kafka: { brokers: b1, topics: a, sasl: { aws_msk_iam: { region: eu-central-1 } }, isolation: read_uncommitted, instance: n1 }",
+    ),
     ("firehose: { stream: clickstream }", "file: { path: \"/var/log/*.log\" }"),
     (
         "firehose: { stream: clickstream }",
@@ -88,7 +105,7 @@ const RIGHTS: [(&str, &str); 36] = [
 ];
 
 /// What may not stand there, whoever reads it.
-const WRONGS: [(&str, &str); 30] = [
+const WRONGS: [(&str, &str); 36] = [
     ("firehose: { stream: clickstream }", "fire: { stream: clickstream }"),
     ("firehose: { stream: clickstream }", "{}"),
     ("firehose: { stream: clickstream }", "demo: {}\n  stdin: {}"),
@@ -97,6 +114,12 @@ const WRONGS: [(&str, &str); 30] = [
     ("firehose: { stream: clickstream }", "demo: { rate: fast }"),
     ("firehose: { stream: clickstream }", "demo: { rate: -1 }"),
     ("firehose: { stream: clickstream }", "demo: { rates: 1 }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1 }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: a, start: yesterday }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: a, tls: { cas: x } }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: a, sasl: { plain: { username: a } } }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: a, client: { group.id: x } }"),
+    ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: a, protocol: eager }"),
     ("firehose: { stream: clickstream }", "file: { path: { a: b } }"),
     ("firehose: { stream: clickstream }", "file: { path: a, start: middle }"),
     ("firehose: { stream: clickstream }", "file: { path: a, follow: maybe }"),

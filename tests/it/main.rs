@@ -17,6 +17,8 @@ mod formats;
 mod fuzz_corpus;
 mod json_schema;
 mod kafka;
+mod kafka_config;
+mod kafka_model;
 mod lambda;
 mod metrics;
 mod model;

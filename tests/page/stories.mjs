@@ -224,18 +224,125 @@ for (const scheme of ['light', 'dark']) {
       await looks(page, 2);
       const light = await page.evaluate(() => getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number).reduce((a, b) => a + b) / 3);
       assert.ok(scheme === 'dark' ? light < 50 : light > 200, `the paper is ${light}`);
-      const wide = await page.evaluate(() => [...document.querySelectorAll('body *')].filter(node => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll, svg, .skip, .unseen, [hidden]')).map(node => `${node.tagName}.${node.className}`));
-      assert.deepEqual(wide, [], 'beyond the right edge');
-      assert.ok(await page.evaluate(() => document.scrollingElement.scrollWidth <= innerWidth), 'it scrolls sideways');
+      await fits(page);
       await page.screenshot({ path: seen(`${device}-${scheme}.png`), fullPage: true });
-      // Sees all of it, not only what is on the screen.
-      await page.evaluate(() => document.querySelectorAll('.cards > li').forEach(card => { card.style.contentVisibility = 'visible'; }));
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
-      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => `${node.html} ${node.failureSummary}`).join('\n')}`), []);
+      await isFlawless(page);
     });
   }
 }
+
+async function fits(page) {
+  const wide = await page.evaluate(() => [...document.querySelectorAll('body *')].filter(node => node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll, svg, .skip, .unseen, [hidden]')).map(node => `${node.tagName}.${node.className}`));
+  assert.deepEqual(wide, [], 'beyond the right edge');
+  assert.ok(await page.evaluate(() => document.scrollingElement.scrollWidth <= innerWidth), 'it scrolls sideways');
+}
+
+/** Whether axe finds no fault. */
+async function isFlawless(page) {
+  // Sees all of it, not only what is on the screen.
+  await page.evaluate(() => document.querySelectorAll('.cards > li').forEach(card => { card.style.contentVisibility = 'visible'; }));
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+  assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => `${node.html} ${node.failureSummary}`).join('\n')}`), []);
+}
+
+/** A group as the daemon tells of it: partitions dealt out in runs, this node the first member. */
+function groupOf(partitions, members, { member = 'hydrant-0-5f3c', mine = Math.ceil(partitions / Math.max(1, members)) } = {}) {
+  const each = Math.ceil(partitions / Math.max(1, members));
+  const run = (from, to) => to > from ? [{ topic: 'orders', count: to - from, partitions: to - from === 1 ? `${from}` : `${from}-${to - 1}` }] : [];
+  const partition = n => ({ topic: 'orders', partition: n, shard: `k1a2b3c4dp${n}s0011223344ff`, committed: 1000 * n, read: 1000 * n + 400, end: 1000 * n + 500, lag: 500, paused: n === 2 });
+  const of = n => {
+    const [from, to] = [Math.min(partitions, n * each), Math.min(partitions, (n + 1) * each)];
+    return { id: `hydrant-${n}-5f3c`, client: `hydrant-${n}`, host: `10.0.0.${n + 1}`, here: n === 0, owned: to - from, owns: run(from, to) };
+  };
+  return {
+    group: 'lake', member, protocol: 'consumer', owned: mine, paused: mine > 2 ? 1 : 0, lag: 500 * mine, owns: run(0, mine),
+    partitions: Array.from({ length: Math.min(64, mine) }, (_, n) => partition(n)), members_known: members, members: Array.from({ length: members }, (_, n) => of(n)),
+  };
+}
+
+/** A page on which pipelines read Kafka, each in its group. There is no broker here: the daemon's answer is changed. */
+async function groups(context, house, kafka) {
+  const page = await context.newPage();
+  await page.route(/api\/status/, async route => {
+    const view = await (await route.fetch()).json();
+    const one = view.pipelines.find(({ name }) => name === 'signups');
+    view.pipelines = Object.entries(kafka).map(([name, of]) => {
+      const shards = of.partitions.map(({ shard, topic, partition, committed: at }) => ({ shard, name: `${topic}/${partition}`, released: `${at}`, delivered: `${at}`, sealed: `${at}`, read: `${at + 400}`, tail: `${at + 500}` }));
+      return { ...one, name, way: { ...one.way, source: 'kafka orders', stream: null }, kafka: of, shards, shards_known: of.owned, lag_records: of.lag };
+    });
+    view.streams = [];
+    await route.fulfill({ json: view });
+  });
+  await page.goto(house.url);
+  await page.locator('.cards > li').first().waitFor();
+  return page;
+}
+
+story('a group of Kafka is drawn: who owns what, and what this node has before it', async ({ context, house }) => {
+  const page = await groups(context, house, { orders: groupOf(12, 3) });
+  await openAll(page, ['orders']);
+  const card = row(page, 'orders'), group = card.locator('.group');
+  await says(group, /group lake\s+consumer protocol\s+this node is hydrant-0-5f3c/);
+  await says(group, /This node owns 4 partitions: orders 0-3\. 2 000 offsets behind, 1 partition paused as what was read waits\./);
+  await says(group, /3 members[^]*hydrant-0 this node\s+10\.0\.0\.1\s+4\s+orders 0-3\s+hydrant-1\s+10\.0\.0\.2\s+4\s+orders 4-7/);
+  assert.equal(await group.locator('tr.here').count(), 1);
+  await group.getByText('4 partitions', { exact: true }).click();
+  await says(group, /orders\/2\s+2 000\s+2 400\s+2 500\s+500\s+paused/);
+  const shards = card.locator('details.shards');
+  await shards.locator('summary').click();
+  await says(shards, /orders\/3\s+3 000/);
+  assert.equal(await shards.locator('td.name').nth(3).getAttribute('title'), 'k1a2b3c4dp3s0011223344ff');
+  await looks(page, 2);
+  assert.ok(await shards.evaluate(node => node.open), 'it stays unfolded');
+  await page.unrouteAll({ behavior: 'wait' });
+  await page.close();
+});
+
+story('a group is right while it is shared out, and follows when partitions come and go', async ({ context, house }) => {
+  const kafka = { orders: { ...groupOf(0, 0), member: '' } };
+  const page = await groups(context, house, kafka);
+  await openAll(page, ['orders']);
+  const card = row(page, 'orders'), group = card.locator('.group');
+  await says(card.locator('.words'), /^joining its group$/);
+  await says(group, /this node has not joined yet\s+The group has not let this node in yet\./);
+  assert.equal(await group.locator('details:visible').count(), 0);
+  kafka.orders = groupOf(0, 0);
+  await says(card.locator('.words'), /^a member without partitions now$/);
+  await says(group, /This node owns no partitions now/);
+  kafka.orders = groupOf(1, 1);
+  await says(group, /This node owns 1 partition: orders 0\. 500 offsets behind\.\s+1 member/);
+  kafka.orders = { ...groupOf(1, 2), owned: 0, owns: [], partitions: [], lag: 0 };
+  await says(group, /no partitions now[^]*2 members[^]*hydrant-1\s+10\.0\.0\.2\s+0/);
+  kafka.orders = { ...groupOf(4, 1), lag: 0, paused: 0 };
+  await says(group, /This node owns 4 partitions: orders 0-3\. Nothing behind\./);
+  await page.unrouteAll({ behavior: 'wait' });
+  await page.close();
+});
+
+story('large groups fit the wall and the phone', async ({ context, house }) => {
+  const page = await groups(context, house, { alone: groupOf(1000, 1), many: groupOf(1000, 20), none: { ...groupOf(0, 0), member: '' }, few: groupOf(12, 3) });
+  await openAll(page, ['alone', 'few', 'many', 'none']);
+  await says(row(page, 'alone').locator('.group'), /This node owns 1 000 partitions: orders 0-999\.[^]*64 of 1 000 partitions/);
+  const members = row(page, 'many').locator('.group details').first();
+  await says(members, /^20 members$/);
+  await members.locator('summary').click();
+  await says(members, /hydrant-19\s+10\.0\.0\.20\s+50\s+orders 950-999/);
+  await row(page, 'few').locator('.group summary').nth(1).click();
+  for (const [device, viewport] of [['wall', { width: 1200, height: 900 }], ['phone', { width: 360, height: 740 }]]) {
+    for (const scheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await page.setViewportSize(viewport);
+      await looks(page, 1);
+      await fits(page);
+      await page.screenshot({ path: seen(`groups-${device}-${scheme}.png`), fullPage: true });
+      await row(page, 'few').screenshot({ path: seen(`group-${device}-${scheme}.png`) });
+      await isFlawless(page);
+    }
+  }
+  await page.unrouteAll({ behavior: 'wait' });
+  await page.close();
+});
 
 story('who wants no motion gets none', async ({ page }) => {
   await openAll(page, ['clickstream']);
@@ -290,7 +397,10 @@ story('hostile text anywhere in the answer stays text', async ({ context, house 
     const tainted = taint(view);
     tainted.without_file.push({ name: SCRIPT, folder: SCRIPT, promised: 2, drained: false, holds: [SCRIPT] });
     tainted.ills.push(SCRIPT);
-    for (const pipeline of tainted.pipelines) pipeline.pending = { hash: SCRIPT, since_ms: view.now_ms, problems: SCRIPT };
+    for (const pipeline of tainted.pipelines) {
+      pipeline.pending = { hash: SCRIPT, since_ms: view.now_ms, problems: SCRIPT };
+      pipeline.kafka = taint(groupOf(3, 2));
+    }
     await route.fulfill({ json: tainted });
   });
   await page.goto(house.url);

@@ -1,5 +1,7 @@
 //! A [`View`] as lines of a terminal.
 
+mod group;
+
 use std::fmt::Write as _;
 
 use crate::cli::paint::{Ink, Paint, age, bytes, clock, count, of, plain, short};
@@ -164,6 +166,9 @@ impl Page {
         self.field("buffer", &open);
         let outbox = format!("{} of {}", bytes(pipeline.outbox_bytes), bytes(pipeline.outbox_bytes_max));
         self.field("outbox", &outbox);
+        if let Some(kafka) = &pipeline.kafka {
+            self.group(kafka);
+        }
         self.shards(pipeline);
         self.objects(pipeline);
         self.rejected(pipeline);
@@ -193,14 +198,14 @@ impl Page {
         });
         let taken: usize = widths.iter().map(|width| width + 2).sum();
         let room = self.columns_max.saturating_sub(taken + 2).max(8);
-        let width = shown.iter().map(|shard| shard.shard.chars().count()).max().unwrap_or(0).clamp(5, room);
+        let width = shown.iter().map(|shard| called(shard).chars().count()).max().unwrap_or(0).clamp(5, room);
         let row = |shard: &str, cells: [&str; 5]| {
             let cells = cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}"));
             format!("{:width$}{}", short(shard, width), cells.collect::<String>())
         };
         self.heading(&row("shard", POSITIONS));
         for (shard, cells) in shown.iter().zip(&cells) {
-            self.line(format_args!("  {}", row(&shard.shard, std::array::from_fn(|at| cells[at].as_str()))));
+            self.line(format_args!("  {}", row(called(shard), std::array::from_fn(|at| cells[at].as_str()))));
         }
         let known = (*shards_known).max(shards.len() as u64);
         if known > shown.len() as u64 {
@@ -372,8 +377,12 @@ fn lag(pipeline: &PipelineView) -> String {
     }
 }
 
+fn called(shard: &ShardView) -> &str {
+    shard.name.as_deref().unwrap_or(&shard.shard)
+}
+
 fn positions(shard: &ShardView) -> [String; 5] {
-    let ShardView { shard: _, released, delivered, sealed, read, tail } = shard;
+    let ShardView { shard: _, name: _, released, delivered, sealed, read, tail } = shard;
     let shown = |position: &str| match position.parse::<u64>() {
         Ok(number) => count(number),
         Err(_) => short(position, 24),

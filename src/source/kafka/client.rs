@@ -16,9 +16,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use rdkafka::bindings;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -63,8 +64,13 @@ pub struct Context {
 
 enum Event {
     Assigned(Vec<Part>),
-    Revoked { parts: Vec<Part>, lost: bool },
+    Revoked {
+        parts: Vec<Part>,
+        lost: bool,
+    },
     Committed(BTreeMap<Part, Answer>),
+    /// A commit may have come through, or may yet.
+    Doubt(RDKafkaErrorCode),
     Stats(Stats),
     Trouble(KafkaError, String),
 }
@@ -126,6 +132,9 @@ impl ConsumerContext for Context {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         let of_all = result.err().and_then(|error| error.rdkafka_error_code());
+        if let Some(code) = of_all.filter(|code| may_still_come(*code)) {
+            return self.tell(Event::Doubt(code));
+        }
         let answers = offsets.elements().into_iter().map(|element| {
             let part = part_of(element.topic(), element.partition());
             let of_one = element.error().err().and_then(|error| error.rdkafka_error_code());
@@ -135,6 +144,8 @@ impl ConsumerContext for Context {
     }
 }
 
+/// What the answer to a commit means. (It is with the ledger that one which may still come through is told again only by
+/// another member: see [`may_still_come`].)
 fn answer(error: Option<RDKafkaErrorCode>) -> Answer {
     match error {
         None | Some(RDKafkaErrorCode::NoError) => Answer::Done,
@@ -147,6 +158,17 @@ fn answer(error: Option<RDKafkaErrorCode>) -> Answer {
         ) => Answer::Fenced,
         Some(_) => Answer::Unknown,
     }
+}
+
+/// Whether a commit that was answered so may still be on its way to the coordinator, and change what is told after it.
+fn may_still_come(error: RDKafkaErrorCode) -> bool {
+    matches!(
+        error,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::NetworkException
+    )
 }
 
 fn part_of(topic: &str, partition: i32) -> Part {
@@ -190,6 +212,8 @@ struct Client {
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
+    /// Nothing is told before the commit on its way is answered, as a step waits for that.
+    holds_commits: bool,
     commit_not_before: Instant,
     ask_not_before: Instant,
 }
@@ -267,6 +291,7 @@ impl Client {
             questions: 0,
             asked: FuturesUnordered::new(),
             assigned: BTreeSet::new(),
+            holds_commits: false,
             commit_not_before: now,
             ask_not_before: now,
         })
@@ -285,8 +310,18 @@ impl Client {
                 break Ended::Crowded(self.assigned.len());
             }
             self.poll();
+            let mut doubt = None;
             while let Some(event) = self.context.next() {
-                self.hear(event);
+                match event {
+                    Event::Doubt(code) => doubt = Some(code),
+                    event => self.hear(event),
+                }
+            }
+            if let Some(code) = doubt {
+                // Only another member's commits cannot be overtaken by it.
+                self.shared.metrics.committed(Commit::Failed);
+                self.shared.ledger().answered(|_| Answer::Unknown);
+                break Ended::Fault(KafkaError::ConsumerCommit(code), String::new());
             }
             self.hear_sessions();
             let wanted = self.shared.wanted_seeks();
@@ -325,20 +360,27 @@ impl Client {
         match event {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
-                self.steps.push_back(Step::Assign(parts));
+                match self.shared.options.merge {
+                    false => self.steps.push_back(Step::Assign(parts)),
+                    true => {
+                        self.assign_blind(&parts);
+                        let all = self.assigned.clone();
+                        self.lose(all.iter());
+                        self.steps.push_back(Step::TakeUpAnew(all));
+                    }
+                }
             }
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
-                for part in &parts {
-                    self.shared.ledger().leave(part);
-                    if lost {
-                        self.shared.lose(part);
-                    }
-                }
+                parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
-                self.steps.push_back(Step::Revoke { parts, at_the_latest });
+                self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
+                if lost {
+                    self.lose(parts.iter());
+                }
             }
             Event::Committed(answers) => self.hear_answers(&answers),
+            Event::Doubt(_) => {}
             Event::Stats(stats) => self.shared.show(&stats, self.life.speaks),
             Event::Trouble(error, reason) => self.shared.say(&error, &reason),
         }
@@ -362,13 +404,27 @@ impl Client {
         }
         let fenced: BTreeSet<Part> =
             answers.iter().filter(|(_, answer)| **answer == Answer::Fenced).map(|(part, _)| part.clone()).collect();
-        for part in &fenced {
-            self.shared.lose(part);
-        }
         if !fenced.is_empty() {
+            self.lose(fenced.iter());
             self.steps.push_back(Step::TakeUpAnew(fenced));
         }
         self.shared.answered.notify_waiters();
+    }
+
+    /// These are read no more as they were; what else was merged with them is taken up anew.
+    fn lose<'p>(&mut self, parts: impl Iterator<Item = &'p Part>) {
+        let others: BTreeSet<Part> = parts.flat_map(|part| self.shared.lose(part)).collect();
+        if !others.is_empty() {
+            self.steps.push_back(Step::TakeUpAnew(others));
+        }
+    }
+
+    /// Answers that partitions have come before it is known where they stand: nothing is read of them.
+    fn assign_blind(&mut self, parts: &[Part]) {
+        if let Err(error) = self.consumer.incremental_assign(&list(parts.iter().map(|part| (part, Offset::End)))) {
+            self.shared.say(&error, "");
+        }
+        self.assigned.extend(parts.iter().cloned());
     }
 
     /// What the queues of partitions complained of.
@@ -390,15 +446,14 @@ impl Client {
 
     /// Goes on with the first step, as far as it can.
     fn step(&mut self) {
+        self.holds_commits = false;
         while let Some(step) = self.steps.front() {
             match step {
                 Step::Assign(parts) => {
                     if self.steps.iter().any(|step| matches!(step, Step::Revoke { .. })) {
                         // They go again: taken up blind, to be given back.
                         let parts = parts.clone();
-                        let _ = self.consumer.incremental_assign(&list(parts.iter().map(|part| (part, Offset::End))));
-                        let _ = self.consumer.pause(&list(parts.iter().map(|part| (part, Offset::Invalid))));
-                        self.assigned.extend(parts);
+                        self.assign_blind(&parts);
                         self.steps.pop_front();
                         self.waits_for = None;
                         continue;
@@ -416,6 +471,10 @@ impl Client {
                         self.steps.pop_front();
                         continue;
                     }
+                    self.holds_commits = self.shared.ledger().is_on_its_way();
+                    if self.holds_commits {
+                        return;
+                    }
                     return self.ask_standing(parts);
                 }
                 Step::Revoke { parts, at_the_latest } => {
@@ -424,8 +483,9 @@ impl Client {
                         return;
                     }
                     let parts = parts.clone();
-                    parts.iter().for_each(|part| self.shared.lose(part));
-                    if self.shared.ledger().is_on_its_way() {
+                    self.lose(parts.iter());
+                    self.holds_commits = self.shared.ledger().is_on_its_way();
+                    if self.holds_commits {
                         return;
                     }
                     let list = list(parts.iter().map(|part| (part, Offset::Invalid)));
@@ -493,7 +553,7 @@ impl Client {
             Asked::Sought(parts, Err(error)) => {
                 self.shared.say(&error, "");
                 // Wherever it stands now: from what the group knows.
-                parts.iter().for_each(|part| self.shared.lose(part));
+                self.lose(parts.iter());
                 self.ask_not_before = Instant::now() + AGAIN_PAUSE;
                 self.steps.push_back(Step::TakeUpAnew(parts.into_iter().collect()));
             }
@@ -555,7 +615,7 @@ impl Client {
 
     /// Tells the group what is new, if nothing is on its way.
     fn commit(&mut self) {
-        if Instant::now() < self.commit_not_before {
+        if self.holds_commits || Instant::now() < self.commit_not_before {
             return;
         }
         let Some(news) = self.shared.ledger().next_commit() else { return };
@@ -566,7 +626,7 @@ impl Client {
                 element.set_metadata(told.metadata(&self.shared.mark));
             }
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+        if let Err(error) = send(&self.consumer, &list) {
             self.shared.say(&error, "");
             self.hear_answers(&news.into_iter().map(|(part, _)| (part, Answer::Unknown)).collect());
         }
@@ -574,15 +634,15 @@ impl Client {
 
     /// Leaves the group, so that others need not wait for a time-out.
     async fn end(mut self) {
-        for part in std::mem::take(&mut self.assigned) {
-            self.shared.lose(&part);
-        }
+        self.shared.lose_sessions();
         let settled = async {
             while self.shared.ledger().is_on_its_way() {
                 self.poll();
                 while let Some(event) = self.context.next() {
-                    if let Event::Committed(answers) = event {
-                        self.hear_answers(&answers);
+                    match event {
+                        Event::Committed(answers) => self.hear_answers(&answers),
+                        Event::Doubt(_) => return,
+                        _ => {}
                     }
                 }
                 let _ = timeout(TICK, self.context.ready.notified()).await;
@@ -594,6 +654,23 @@ impl Client {
         let Client { consumer, asked, .. } = self;
         drop(asked);
         off_thread(move || drop(consumer)).await;
+    }
+}
+
+/// Sends a commit; what became of each partition comes as an event to [`Context::commit_callback`], which it does not when
+/// rdkafka sends it.
+fn send(consumer: &BaseConsumer<Context>, offsets: &TopicPartitionList) -> Result<(), KafkaError> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the consumer outlives the call, which copies the offsets; the queue is a reference that is given back.
+    let error = unsafe {
+        let queue = bindings::rd_kafka_queue_get_consumer(client);
+        let error = bindings::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, std::ptr::null_mut());
+        bindings::rd_kafka_queue_destroy(queue);
+        error
+    };
+    match RDKafkaErrorCode::from(error) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        code => Err(KafkaError::ConsumerCommit(code)),
     }
 }
 

@@ -50,8 +50,8 @@ pub struct Ledger {
     owned: BTreeMap<Part, Owned>,
     /// Up to where each of our own shards is planned.
     planned: BTreeMap<Shard, Position>,
-    /// What the commit on its way says; there is one at a time.
-    on_its_way: Option<BTreeMap<Part, Told>>,
+    /// What the commit on its way says, and as which shard we owned the partition then; there is one at a time.
+    on_its_way: Option<BTreeMap<Part, (Shard, Told)>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,11 +148,12 @@ impl Ledger {
             return None;
         }
         let news = self.owned.iter().filter(|(_, owned)| owned.told.as_ref() != Some(&owned.wanted));
-        let news: BTreeMap<Part, Told> = news.map(|(part, owned)| (part.clone(), owned.wanted.clone())).collect();
+        let said = |owned: &Owned| (owned.shard.clone(), owned.wanted.clone());
+        let news: BTreeMap<Part, (Shard, Told)> = news.map(|(part, owned)| (part.clone(), said(owned))).collect();
         if news.is_empty() {
             return None;
         }
-        let commit = news.iter().map(|(part, told)| (part.clone(), told.clone())).collect();
+        let commit = news.iter().map(|(part, (_, told))| (part.clone(), told.clone())).collect();
         self.on_its_way = Some(news);
         Some(commit)
     }
@@ -162,10 +163,11 @@ impl Ledger {
         self.on_its_way.is_some()
     }
 
-    /// The commit on its way was answered. A partition that was fenced is lost.
+    /// The commit on its way was answered. A partition that was fenced is lost, unless it was lost already and has come
+    /// back since: the answer to what was said before says nothing of that.
     pub fn answered(&mut self, answer: impl Fn(&Part) -> Answer) {
-        for (part, said) in self.on_its_way.take().unwrap_or_default() {
-            match (answer(&part), self.owned.get_mut(&part)) {
+        for (part, (shard, said)) in self.on_its_way.take().unwrap_or_default() {
+            match (answer(&part), self.owned.get_mut(&part).filter(|owned| owned.shard == shard)) {
                 (Answer::Done, Some(owned)) => owned.told = Some(said),
                 (Answer::Fenced, Some(_)) => self.lost(&part),
                 (Answer::Unknown, _) | (_, None) => {}
@@ -211,5 +213,137 @@ impl Owned {
         let ShardRange { shard, start, end } = range.clone();
         assert!(offset >= self.wanted.offset, "{range}: a plan goes back from {} to {offset}", self.wanted.offset);
         self.wanted.plans.push(Plan { shard, start, end, offset });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part() -> Part {
+        Part { topic: "events".into(), partition: 3 }
+    }
+
+    fn shard(id: &str) -> Shard {
+        Shard::new(id).unwrap()
+    }
+
+    fn told(offset: i64, plans: Vec<Plan>) -> Told {
+        Told { offset, plans }
+    }
+
+    fn plan(id: &str, start: u64, end: u64) -> Plan {
+        Plan { shard: shard(id), start: start.into(), end: end.into(), offset: i64::try_from(end).unwrap() }
+    }
+
+    #[test]
+    fn an_answer_to_what_was_said_before_a_loss_says_nothing_of_the_partition_that_came_back() {
+        for answer in [Answer::Done, Answer::Fenced] {
+            let mut ledger = Ledger::default();
+            ledger.assigned(part(), shard("k1"), None, 0);
+            assert_eq!(ledger.next_commit(), Some(vec![(part(), told(0, vec![]))]));
+            ledger.lost(&part());
+            ledger.assigned(part(), shard("k2"), Some(told(5, vec![plan("k1", 5, 9)])), 0);
+            ledger.answered(|_| answer);
+            assert!(ledger.owns(&part(), &shard("k2")), "{answer:?}");
+            assert_eq!(ledger.inherited(&part()), [plan("k1", 5, 9)], "{answer:?}");
+            assert_eq!(ledger.begins(&part()), None, "{answer:?}: what was inherited is not settled");
+        }
+    }
+
+    fn range(id: &str, start: u64, end: u64) -> ShardRange {
+        ShardRange { shard: shard(id), start: start.into(), end: end.into() }
+    }
+
+    /// Everything that is to be told reaches the group.
+    fn tell(ledger: &mut Ledger) -> Vec<(Part, Told)> {
+        let commit = ledger.next_commit().unwrap_or_default();
+        ledger.answered(|_| Answer::Done);
+        commit
+    }
+
+    /// Owns the partition as `k1`, which reads from 0.
+    fn reading() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.assigned(part(), shard("k1"), None, 0);
+        assert_eq!(ledger.begins(&part()), None, "the group is told first where it begins");
+        tell(&mut ledger);
+        assert_eq!(ledger.begins(&part()), Some(0));
+        ledger.begin(&shard("k1"), &0.into());
+        ledger
+    }
+
+    #[test]
+    fn a_claim_out_of_turn_waits_for_those_before_it() {
+        let mut ledger = reading();
+        assert_eq!(ledger.claim(&range("k1", 4, 6), &[(part(), 6)]), Claim::Waits);
+        assert_eq!(ledger.next_commit(), None, "nothing of it is told");
+        for (start, end) in [(0, 4), (4, 6)] {
+            assert_eq!(ledger.claim(&range("k1", start, end), &[(part(), end as i64)]), Claim::Waits);
+        }
+        assert_eq!(tell(&mut ledger), [(part(), told(0, vec![plan("k1", 0, 4), plan("k1", 4, 6)]))]);
+        assert_eq!(ledger.claim(&range("k1", 4, 6), &[(part(), 6)]), Claim::Granted);
+    }
+
+    #[test]
+    fn what_a_former_owner_planned_is_settled_before_we_begin() {
+        let mut ledger = Ledger::default();
+        ledger.assigned(part(), shard("k2"), Some(told(5, vec![plan("k1", 5, 7), plan("k1", 7, 9)])), 0);
+        assert_eq!(ledger.inherited(&part()), [plan("k1", 5, 7), plan("k1", 7, 9)]);
+        assert!(!ledger.settle(&shard("k1"), &7.into()), "its copy stays until the group knows");
+        assert_eq!(tell(&mut ledger), [(part(), told(7, vec![plan("k1", 7, 9)]))]);
+        assert!(ledger.settle(&shard("k1"), &7.into()));
+        assert_eq!(ledger.begins(&part()), None);
+        assert!(!ledger.settle(&shard("k1"), &9.into()));
+        assert_eq!(ledger.begins(&part()), None, "not before the group knows");
+        tell(&mut ledger);
+        assert_eq!(ledger.begins(&part()), Some(9));
+    }
+
+    #[test]
+    fn what_may_have_been_lost_is_told_again_and_what_was_refused_never() {
+        let mut ledger = reading();
+        assert_eq!(ledger.claim(&range("k1", 0, 4), &[(part(), 4)]), Claim::Waits);
+        let commit = ledger.next_commit();
+        assert_eq!(ledger.next_commit(), None, "one at a time");
+        ledger.answered(|_| Answer::Unknown);
+        assert_eq!(ledger.claim(&range("k1", 0, 4), &[(part(), 4)]), Claim::Waits);
+        assert_eq!(ledger.next_commit(), commit);
+        ledger.answered(|_| Answer::Fenced);
+        assert_eq!(ledger.next_commit(), None);
+        assert_eq!(ledger.claim(&range("k1", 0, 4), &[(part(), 4)]), Claim::Lost);
+    }
+
+    #[test]
+    fn a_partition_that_is_to_be_given_back_plans_nothing_more_and_settles_what_it_planned() {
+        let mut ledger = reading();
+        ledger.claim(&range("k1", 0, 4), &[(part(), 4)]);
+        tell(&mut ledger);
+        ledger.leave(&part());
+        assert_eq!(ledger.claim(&range("k1", 4, 6), &[(part(), 6)]), Claim::Waits);
+        assert_eq!(ledger.claim(&range("k1", 0, 4), &[(part(), 4)]), Claim::Granted);
+        ledger.settle(&shard("k1"), &4.into());
+        assert!(ledger.has_plans(&part()), "the group does not know yet");
+        assert_eq!(tell(&mut ledger), [(part(), told(4, vec![]))]);
+        assert!(!ledger.has_plans(&part()));
+    }
+
+    #[test]
+    fn a_merged_shard_plans_for_all_its_partitions_or_for_none() {
+        let other = Part { partition: 4, ..part() };
+        let mut ledger = reading();
+        ledger.assigned(other.clone(), shard("k1"), Some(told(70, vec![])), 0);
+        let ends = [(part(), 1), (other.clone(), 72)];
+        assert_eq!(ledger.claim(&range("k1", 0, 3), &ends), Claim::Waits);
+        let plan = |offset| Plan { offset, ..plan("k1", 0, 3) };
+        assert_eq!(
+            tell(&mut ledger),
+            [(part(), told(0, vec![plan(1)])), (other.clone(), told(70, vec![plan(72)]))],
+            "in one commit"
+        );
+        ledger.lost(&other);
+        assert_eq!(ledger.claim(&range("k1", 0, 3), &ends), Claim::Lost);
+        assert!(!ledger.settle(&shard("k1"), &3.into()));
+        assert_eq!(tell(&mut ledger), [(part(), told(1, vec![]))]);
     }
 }

@@ -11,6 +11,7 @@ mod client;
 mod flood;
 mod judge;
 pub mod ledger;
+mod look;
 mod msk;
 pub mod options;
 pub mod plan;
@@ -43,9 +44,10 @@ use crate::source::{Reader, Source};
 pub use flood::flood;
 pub use judge::Flaw;
 use ledger::Claim;
+pub use look::Seen;
 pub use options::Options;
 use plan::{Plan, copy_name};
-use session::SessionReader;
+use session::{Session, SessionReader};
 use shared::Shared;
 
 /// How long leaving the group may take.
@@ -92,8 +94,7 @@ impl KafkaSource {
     }
 
     /// The plan that is to be settled first of those that former owners have left to a shard's partitions.
-    fn next_inherited(&self, shard: &Shard) -> Option<Plan> {
-        let session = self.shared.session(shard)?;
+    fn next_inherited(&self, session: &Session) -> Option<Plan> {
         let ledger = self.shared.ledger();
         let plans = session.parts.iter().filter_map(|part| ledger.inherited(part).into_iter().next());
         plans.min_by(|a, b| (&a.shard, &a.start).cmp(&(&b.shard, &b.start)))
@@ -130,9 +131,9 @@ impl KafkaSource {
         off_async(|| arriving.seal())
     }
 
-    /// Removes handover copies that nobody needs any more. One that stays is swept later.
-    async fn remove_copies(&self, shard: &Shard, upto: &Position) {
-        for (name, sink) in self.shared.settled_copies(shard, upto) {
+    /// Removes handover copies that nobody needs any more.
+    async fn remove(&self, copies: Vec<(String, ObjectSink)>) {
+        for (name, sink) in copies {
             if let Err(error) = sink.remove(&name).await {
                 tracing::warn!(pipeline = self.shared.pipeline, "kafka: a handover copy stays behind: {error}");
             }
@@ -170,14 +171,13 @@ impl Source for KafkaSource {
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
         loop {
             let answered = self.shared.answered.notified();
-            if self.shared.ledger().settle(shard, upto) {
-                break;
+            if let Some(copies) = self.shared.settle(shard, upto) {
+                self.remove(copies).await;
+                return Ok(());
             }
             self.shared.news.notify_one();
             answered.await;
         }
-        self.remove_copies(shard, upto).await;
-        Ok(())
     }
 
     fn copy_of(&self, range: &ShardRange) -> Option<String> {
@@ -189,7 +189,7 @@ impl Source for KafkaSource {
         let Some(session) = self.shared.session(&range.shard) else { return lost().await };
         let unknown = || Fault::new(Blame::Bug, format!("{range} ends where no read did"));
         let ends = session.ends_of(range).ok_or_else(unknown)?;
-        self.shared.keep_copy(range, sink);
+        self.shared.keep_copy(range, sink, &session);
         loop {
             let answered = self.shared.answered.notified();
             match self.shared.ledger().claim(range, &ends) {
@@ -203,11 +203,12 @@ impl Source for KafkaSource {
     }
 
     async fn inherit(&self, shard: &Shard, outbox: &Outbox, sink: &ObjectSink) -> Result<Option<Sealed>, Fault> {
-        let Some(plan) = self.next_inherited(shard) else { return Ok(None) };
+        let Some(session) = self.shared.session(shard) else { return lost().await };
+        let Some(plan) = self.next_inherited(&session) else { return Ok(None) };
         let sealed = self.fetch(&plan, outbox, sink).await?;
         // Of a merged shard other nodes may need it too.
         if plan.is_of_one_partition() {
-            self.shared.keep_copy(sealed.range(), sink);
+            self.shared.keep_copy(sealed.range(), sink, &session);
         }
         self.shared.metrics.took_over();
         let (plan, pipeline) = (sealed.range().to_string(), self.shared.pipeline.as_str());

@@ -45,7 +45,7 @@ pub struct Shared {
     /// Where queues of partitions are to be taken.
     seeks: Mutex<Vec<(Part, i64)>>,
     /// Handover copies that lie in a store: by shard and end.
-    copies: Mutex<BTreeMap<(Shard, Position), (String, ObjectSink)>>,
+    copies: Mutex<BTreeMap<(Shard, Position), HandoverCopy>>,
     trouble: InTrouble,
 }
 
@@ -55,6 +55,14 @@ struct Sessions {
     of_part: BTreeMap<Part, Shard>,
     /// Partitions that are not read, and why.
     halted: BTreeMap<Part, String>,
+}
+
+/// A handover copy.
+struct HandoverCopy {
+    name: String,
+    sink: ObjectSink,
+    /// The session that is to own its partitions when it is settled: else another node may need it.
+    of: Arc<Session>,
 }
 
 impl Shared {
@@ -167,8 +175,8 @@ impl Shared {
         Shard::new(&id).expect("letters and digits are a shard id")
     }
 
-    /// A partition is not ours any more, or not as it was: its session ends, and with it those of all merged into it.
-    pub fn lose(&self, part: &Part) {
+    /// A partition is not ours any more, or not as it was: its session ends. Answers what else was merged into that.
+    pub fn lose(&self, part: &Part) -> Vec<Part> {
         let session = {
             let mut sessions = self.sessions();
             sessions.halted.remove(part);
@@ -178,26 +186,35 @@ impl Shared {
         self.ledger().lost(part);
         if let Some(session) = session {
             session.lose();
-            self.copies().retain(|(shard, _), _| *shard != session.shard);
+            self.copies().retain(|_, copy| copy.of.shard != session.shard);
+            self.answered.notify_waiters();
+            return session.parts.iter().filter(|other| *other != part).cloned().collect();
         }
         self.answered.notify_waiters();
+        Vec::new()
+    }
+
+    /// Nothing is read any more.
+    pub fn lose_sessions(&self) {
+        let parts: Vec<Part> = self.sessions().of_part.keys().cloned().collect();
+        parts.iter().for_each(|part| drop(self.lose(part)));
     }
 
     /// Nothing is ours any more.
     pub fn lose_all(&self) {
-        let parts: Vec<Part> = self.sessions().of_part.keys().cloned().collect();
-        parts.iter().for_each(|part| self.lose(part));
+        self.lose_sessions();
         *self.ledger() = Ledger::default();
     }
 
-    fn copies(&self) -> MutexGuard<'_, BTreeMap<(Shard, Position), (String, ObjectSink)>> {
+    fn copies(&self) -> MutexGuard<'_, BTreeMap<(Shard, Position), HandoverCopy>> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handover copy of a range lies in a store, to be removed when its plan is settled.
-    pub fn keep_copy(&self, range: &ShardRange, sink: &ObjectSink) {
+    pub fn keep_copy(&self, range: &ShardRange, sink: &ObjectSink, of: &Arc<Session>) {
         let name = copy_name(&self.pipeline, &range.shard, &range.start, &range.end);
-        self.copies().insert((range.shard.clone(), range.end.clone()), (name, sink.clone()));
+        let copy = HandoverCopy { name, sink: sink.clone(), of: of.clone() };
+        self.copies().insert((range.shard.clone(), range.end.clone()), copy);
     }
 
     /// Asks the client to take queues there. Their sessions read nothing until it has.
@@ -226,15 +243,23 @@ impl Shared {
 
     /// The configuration of a client that shares the memory between so many partitions.
     pub fn config(&self, speaks: Speaks, partitions: usize) -> ClientConfig {
-        self.options.client_config(&self.pipeline, speaks, self.memory_bytes / partitions.max(1))
+        self.options.client_config(&self.pipeline, speaks, (self.memory_bytes, partitions))
     }
 
-    /// Takes the copies of what is settled.
-    pub fn settled_copies(&self, shard: &Shard, upto: &Position) -> Vec<(String, ObjectSink)> {
+    /// All of a shard before `upto` is delivered. `None`: the group does not know yet. Else the copies that nobody needs any
+    /// more, with the sinks that they lie in.
+    pub fn settle(&self, shard: &Shard, upto: &Position) -> Option<Vec<(String, ObjectSink)>> {
+        let mut ledger = self.ledger();
+        if !ledger.settle(shard, upto) {
+            return None;
+        }
         let mut copies = self.copies();
         let settled = |(of, end): &(Shard, Position)| of == shard && end <= upto;
-        let names: Vec<_> = copies.keys().filter(|key| settled(key)).cloned().collect();
-        names.iter().filter_map(|key| copies.remove(key)).collect()
+        let keys: Vec<_> = copies.keys().filter(|key| settled(key)).cloned().collect();
+        let copies = keys.iter().filter_map(|key| copies.remove(key));
+        // What was lost meanwhile is settled by others, who may need the copy for it.
+        let ours = |copy: &HandoverCopy| copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard));
+        Some(copies.filter(ours).map(|copy| (copy.name, copy.sink)).collect())
     }
 
     /// Something is wrong with the brokers; librdkafka goes on trying.

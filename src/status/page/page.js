@@ -120,6 +120,7 @@ function condition(pipeline, now) {
   if (state === 'draining') return { bad: 0, brief: 'draining', words: 'its file is gone: draining' };
   if (state === 'done') return { bad: 0, brief: 'done', words: 'done: everything is delivered' };
   if (rates.records_in > 0) return { bad: 0, brief: 'well', good: true, words: 'flowing' };
+  if (pipeline.kafka && !pipeline.kafka.owned) return { bad: 0, brief: 'well', words: pipeline.kafka.member ? 'a member without partitions now' : 'joining its group' };
   if (!counts.records_in) return { bad: 0, brief: 'well', words: 'no records yet' };
   const last = pipeline.delivered[0];
   return { bad: 0, brief: 'well', good: true, words: last ? `quiet; delivered ${span(now - last.at_ms)} ago` : 'quiet' };
@@ -189,6 +190,9 @@ class Gauge {
   }
 }
 
+/** A table that a keyboard can scroll, where it is too wide. */
+const scroll = (label, table) => make('div', { class: 'scroll', role: 'group', tabindex: 0, 'aria-label': label }, table);
+
 /** What is seen of a pipeline that is open. */
 class Inside {
   constructor(name) {
@@ -203,10 +207,12 @@ class Inside {
     this.outbox = new Gauge('promised, not delivered');
     this.lag = make('p', { class: 'lagline' });
     this.five = make('dl', { class: 'positions' });
+    this.group = new Group();
+    this.groupPart = part('Group', this.group.node);
     this.shardsTitle = make('summary');
     this.shardsRows = make('tbody');
     const heads = ['shard', 'released', 'delivered', 'sealed', 'read', 'tail'];
-    this.shards = make('details', { class: 'shards' }, this.shardsTitle, make('div', { class: 'scroll' },
+    this.shards = make('details', { class: 'shards' }, this.shardsTitle, scroll('shards',
       make('table', {}, make('thead', {}, make('tr', {}, ...heads.map((head, n) => make('th', { scope: 'col', class: n ? 'n' : '' }, head)))), this.shardsRows)));
     this.delivered = make('tbody', { class: 'objects' });
     const columns = [['object', ''], ['rows', 'n'], ['size', 'n'], ['when', 'n']].map(([head, kind]) => make('th', { scope: 'col', class: kind }, head));
@@ -219,7 +225,7 @@ class Inside {
     this.drawn = [this.way, make('div', { class: 'two' }, part('Last minute', this.spark.node), part('Buffer', this.chunk.node, this.outbox.node)),
       part('Positions', this.lag, this.five, this.shards)];
     const [way, ...rest] = this.drawn;
-    this.node = make('div', { class: 'inside', id: `inside-${name}` }, way, this.empty, this.panels, ...rest, this.deliveredPart, this.asidePart, this.about);
+    this.node = make('div', { class: 'inside', id: `inside-${name}` }, way, this.empty, this.panels, ...rest, this.groupPart, this.deliveredPart, this.asidePart, this.about);
   }
 
   update(view, pipeline) {
@@ -235,6 +241,8 @@ class Inside {
     else this.chunk.update(0, 1, 'none: the next record opens one');
     this.outbox.update(pipeline.outbox_bytes, pipeline.outbox_bytes_max, pipeline.outbox_bytes ? `${size(pipeline.outbox_bytes)} of ${size(pipeline.outbox_bytes_max)}` : 'nothing waits');
     this.drawPositions(pipeline, now);
+    show(this.groupPart, pipeline.kafka);
+    if (pipeline.kafka) this.group.update(pipeline.kafka);
     this.drawDelivered(pipeline, now);
     show(this.asidePart, pipeline.rejected.length);
     // In an order that stays, or the one that is being read would move.
@@ -281,7 +289,7 @@ class Inside {
     show(this.empty, isEmpty);
     if (!isEmpty) return;
     const sent = view.doors && (kind === 'firehose' || kind === 'http');
-    put(this.empty.firstChild, sent ? 'No records yet. Send one:' : kind === 'file' ? 'No records yet: no file matches, or they are empty.' : kind === 'stdin' ? 'No records yet: they are lines of the standard input.' : 'No records yet.');
+    put(this.empty.firstChild, sent ? 'No records yet. Send one:' : kind === 'file' ? 'No records yet: no file matches, or they are empty.' : kind === 'stdin' ? 'No records yet: they are lines of the standard input.' : pipeline.kafka && !pipeline.kafka.owned ? 'No records yet: this node has no partitions now.' : 'No records yet.');
     show(this.command, sent);
     if (sent) put(this.command, curl(view.doors, way.stream));
   }
@@ -310,8 +318,12 @@ class Inside {
     put(this.shardsTitle, pipeline.shards_known > shards.length ? `${number(shards.length)} of ${one(pipeline.shards_known, 'shard')}` : one(shards.length, 'shard'));
     list(this.shardsRows, this.shards.open ? shards : [], shard => shard.shard, shard => {
       const cells = places.map(() => make('td', { class: 'n mono' }));
-      return { cells, node: make('tr', {}, make('td', { class: 'name' }, shard.shard), ...cells) };
-    }, (child, shard) => places.forEach((place, n) => put(child.cells[n], grouping(shard[place]))));
+      const name = make('td', { class: 'name', title: shard.shard });
+      return { name, cells, node: make('tr', {}, name, ...cells) };
+    }, (child, shard) => {
+      put(child.name, shard.name ?? shard.shard);
+      places.forEach((place, n) => put(child.cells[n], grouping(shard[place])));
+    });
   }
 
   drawDelivered(pipeline, now) {
@@ -326,6 +338,61 @@ class Inside {
       put(child.rows, number(object.rows));
       put(child.size, size(object.bytes));
       ago(child.when, object.at_ms, now);
+    });
+  }
+}
+
+/** Such as `orders 0-3,7; users 1`. */
+function owned(owns, all) {
+  const said = owns.reduce((sum, { count }) => sum + count, 0);
+  return [...owns.map(({ topic, partitions }) => `${topic} ${partitions}`), ...(said < all ? [`${number(all - said)} more of other topics`] : [])].join('; ');
+}
+
+/** The group of a Kafka source: who owns what. */
+class Group {
+  constructor() {
+    const table = (heads, rows) => scroll(`${heads[0][0]}s of the group`, make('table', {}, make('thead', {}, make('tr', {}, ...heads.map(([head, kind]) => make('th', { scope: 'col', class: kind }, head)))), rows));
+    const folded = (title, ...children) => make('details', { class: 'folded' }, title, ...children);
+    this.about = make('p', { class: 'about' });
+    this.here = make('p');
+    this.membersTitle = make('summary');
+    this.membersRows = make('tbody', { class: 'members' });
+    this.members = folded(this.membersTitle, table([['member', ''], ['host', ''], ['partitions', 'n'], ['which', '']], this.membersRows));
+    this.partitionsTitle = make('summary');
+    this.partitionsRows = make('tbody', { class: 'parts' });
+    this.partitions = folded(this.partitionsTitle, table([['partition', ''], ['committed', 'n'], ['read', 'n'], ['end', 'n'], ['lag', 'n'], ['state', '']], this.partitionsRows));
+    this.node = make('div', { class: 'group' }, this.about, this.here, this.members, this.partitions);
+  }
+
+  update({ group, member, protocol, owned: count, paused, lag, owns, partitions, members, members_known: known }) {
+    const about = [`group ${group}`, `${protocol} protocol`, member ? `this node is ${member}` : 'this node has not joined yet'];
+    list(this.about, about, byPlace, () => ({ node: make('span') }), (child, text) => put(child.node, text));
+    const waits = paused ? `, ${one(paused, 'partition')} paused as what was read waits` : '';
+    put(this.here, count ? `This node owns ${one(count, 'partition')}: ${owned(owns, count)}. ${lag ? `${one(lag, 'offset')} behind` : 'Nothing behind'}${waits}.`
+      : member ? 'This node owns no partitions now: others have all of them, or they are being shared out.' : 'The group has not let this node in yet.');
+    show(this.members, members.length);
+    // A few are seen at once; then it is the reader's choice.
+    if (members.length && !this.looked) { this.looked = true; this.members.open = members.length <= 6; }
+    put(this.membersTitle, known > members.length ? `${number(members.length)} of ${one(known, 'member')}` : one(members.length, 'member'));
+    list(this.membersRows, this.members.open ? members : [], member => member.id, member => {
+      const child = { client: make('span'), here: make('b', {}, ' this node'), host: make('td'), owned: make('td', { class: 'n' }), owns: make('td') };
+      child.node = make('tr', {}, make('td', { class: 'name', title: member.id }, child.client, child.here), child.host, child.owned, child.owns);
+      return child;
+    }, (child, member) => {
+      put(child.client, member.client || member.id);
+      show(child.here, member.here); mark(child.node, 'here', member.here);
+      put(child.host, member.host);
+      put(child.owned, number(member.owned));
+      put(child.owns, owned(member.owns, member.owned));
+    });
+    show(this.partitions, partitions.length);
+    put(this.partitionsTitle, count > partitions.length ? `${number(partitions.length)} of ${one(count, 'partition')}` : one(partitions.length, 'partition'));
+    list(this.partitionsRows, this.partitions.open ? partitions : [], ({ topic, partition }) => `${topic}/${partition}`, ({ topic, partition }) => {
+      const cells = Array.from({ length: 4 }, () => make('td', { class: 'n mono' })), name = make('td', { class: 'name' }, `${topic}/${partition}`), how = make('td');
+      return { cells, how, node: make('tr', {}, name, ...cells, how) };
+    }, ({ cells, how }, { committed, read, end, lag, paused }) => {
+      [committed, read, end, lag].forEach((offset, n) => put(cells[n], offset === null ? '–' : number(offset)));
+      put(how, paused ? 'paused' : '');
     });
   }
 }
