@@ -182,9 +182,10 @@ fn client(address: &str) -> ClientConfig {
     config
 }
 
-/// What hydrant sets that reading depends on.
+/// What hydrant sets that the cost of reading depends on.
 fn reader(address: &str) -> ClientConfig {
     let mut config = client(address);
+    config.set("check.crcs", "true").set("fetch.message.max.bytes", "8388608");
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("auto.offset.reset", "error");
     config.set("isolation.level", "read_committed");
     config

@@ -35,7 +35,8 @@ def main():
     else:
         measure_all(options, result)
     options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{table(result)}\n")
+    if result["works"]:
+        print(f"\n{table(result)}\n")
     sys.exit(1 if result["failed"] else 0)
 
 
