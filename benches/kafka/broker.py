@@ -4,7 +4,6 @@ The broker of the service tests begins anew in every run and ends sessions fast;
 Central, tests/services/kafka/pom.xml), and nothing else.
 """
 
-import os
 import re
 import shutil
 import subprocess

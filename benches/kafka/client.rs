@@ -186,7 +186,10 @@ fn client(address: &str) -> ClientConfig {
 fn reader(address: &str) -> ClientConfig {
     let mut config = client(address);
     config.set("check.crcs", "true").set("fetch.message.max.bytes", "8388608");
-    config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false").set("auto.offset.reset", "error");
+    config
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error");
     config.set("isolation.level", "read_committed");
     config
 }

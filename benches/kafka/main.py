@@ -61,7 +61,8 @@ def measure_all(options, result):
     with broker.Broker() as running:
         topic = prepared(running, path, PARTITIONS)
         others = [] if options.quick else [
-            Glue("parquet", "Polars"), Glue("gzip", "libdeflate"), Go("parquet"), Go("gzip"), Telegraf("parquet"), Telegraf("gzip"), Connect()
+            Glue("parquet", "Polars"), Glue("gzip", "libdeflate"), Go("parquet"), Go("gzip"), Telegraf("parquet"),
+            Telegraf("gzip"), Connect(),
         ]  # fmt: skip
         files = [FilePeer("DuckDB", "parquet"), FilePeer("libdeflate", "gzip")]
         measure([*files, Bare(), *hydrants, *others], topic, options, result)
@@ -157,9 +158,12 @@ def add_ratios(result, partitions):
 
 
 def table(result):
-    """What was measured, and hydrant's share of it: below 1 it takes less than the reader of the line."""
+    """What was measured, and hydrant's CPU as a multiple of the line's: below 1 it takes less. Where the line is the bare
+    library, 1 divided by it is the share of consuming.
+    """
     machine, first = result["machine"], result["works"][0] if result["works"] else {"records": 0, "bytes_in": 0}
-    head = ["reader", "partitions", "records/s", "CPU s/GB", "system", "peak MiB", "MB written", "hydrant's CPU: Parquet", "gzip"]
+    head = ["reader", "partitions", "records/s", "CPU s/GB", "system", "peak MiB", "MB written",
+            "hydrant's CPU: Parquet", "gzip"]
     text = [
         f"`{result['command']}`, {machine['date']}: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, "
         f"load average before it {machine['load_average']:.1f}. The best of {result['rounds']} interleaved runs.",
@@ -170,7 +174,8 @@ def table(result):
     ]  # fmt: skip
     for each in result["works"]:
         name = f"**{each['reader']}**" if each["ours"] else each["reader"]
-        figures = f"{each['records_per_s']:,.0f} | {each['cpu_s_per_gb']:.2f} | {each['sys_s_per_gb']:.2f} | {each['rss_mb']:.0f}"
+        costs = " | ".join(f"{each[name]:.2f}" for name in ("cpu_s_per_gb", "sys_s_per_gb"))
+        figures = f"{each['records_per_s']:,.0f} | {costs} | {each['rss_mb']:.0f}"
         shares = [
             result["ratios"].get(f"Kafka to {format}, {each['partitions']} partitions: CPU x {each['reader']}")
             for format in ("parquet", "gzip")

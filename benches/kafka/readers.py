@@ -72,7 +72,8 @@ class Hydrant:
         schema = ", ".join(f'{name}: "{of}"' for name, of in KINDS[topic.kind].items())
         pipeline, group = folder / "bench.yaml", f"hydrant-{time.time_ns()}"
         pipeline.write_text(
-            f'source: {{ kafka: {{ brokers: ["{topic.address}"], topics: [{topic.name}], group: {group}, start: earliest }} }}\n'
+            f'source: {{ kafka: {{ brokers: ["{topic.address}"], topics: [{topic.name}], group: {group}, '
+            "start: earliest } }\n"
             f"format: {{ {FORMATS[self.format].format(schema=schema)} }}\n"
             f"buffer: {{ size: 128 MiB, interval: {self.interval_s}s }}\n"
             f'sink: {{ object_store: {{ url: "file://{folder}/out/", prefix: "all/" }} }}\n'
@@ -200,7 +201,8 @@ class Telegraf(Peer):
             '[agent]\n  interval = "1s"\n  flush_interval = "1s"\n  metric_batch_size = 50000\n'
             "  metric_buffer_limit = 500000\n  omit_hostname = true\n  skip_processors_after_aggregators = true\n"
             f'[[inputs.kafka_consumer]]\n  brokers = ["{topic.address}"]\n  topics = ["{topic.name}"]\n'
-            f'  kafka_version = "3.6.0"\n  consumer_group = "{group}"\n  offset = "oldest"\n  max_undelivered_messages = 200000\n  {parser}{output}'
+            f'  kafka_version = "3.6.0"\n  consumer_group = "{group}"\n  offset = "oldest"\n'
+            f"  max_undelivered_messages = 200000\n  {parser}{output}"
         )
         return [FOLDER / "go/bin/telegraf", "--config", config, "--quiet"]
 
@@ -232,8 +234,8 @@ class Connect(Peer):
             f"name={group}\nconnector.class=org.apache.kafka.connect.file.FileStreamSinkConnector\ntasks.max=1\n"
             f"file={folder}/out/lines\ntopics={topic.name}\n"
         )
-        main = "org.apache.kafka.connect.cli.ConnectStandalone"
-        return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars(HERE / 'connect.xml', 'connect')}/*", main, worker, sink]
+        main, path = "org.apache.kafka.connect.cli.ConnectStandalone", f"{jars(HERE / 'connect.xml', 'connect')}/*"
+        return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", path, main, worker, sink]
 
     def until_done(self, topic, folder, group, process):
         topic.ask("await", f"connect-{group}")
