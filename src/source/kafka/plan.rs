@@ -14,6 +14,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+use crate::naming::OWN_FOLDER;
 use crate::position::{Position, Shard};
 
 /// Plans of one partition that may be under way; with the longest shards and positions they stay below 4096 bytes.
@@ -50,7 +51,7 @@ pub fn copy_name(pipeline: &str, shard: &Shard, start: &Position, end: &Position
 
 /// The folder of a pipeline's handover copies, below the sink.
 pub fn copies_of(pipeline: &str) -> String {
-    format!("_hydrant/handover/{pipeline}/")
+    format!("{OWN_FOLDER}handover/{pipeline}/")
 }
 
 /// What the group knows of a partition.
