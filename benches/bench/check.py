@@ -1,6 +1,7 @@
 """Says what was written, so that two outputs can be compared whatever the order of their rows; prints it as JSON.
 
-Usage: check.py parquet KIND FOLDER, check.py json KIND FILE, or check.py lines FOLDER_OR_FILE
+Usage: check.py parquet KIND FOLDER, check.py json KIND FILE, check.py lines FOLDER_OR_FILE, or, for its rows alone,
+check.py rows FOLDER
 
 Columns, as DuckDB reads them from Parquet or from the input: the number of rows, for each column the sum of the 64-bit
 hashes of its values, and the sum of the hashes of whole rows: a value that is wrong, missing, double or in another row
@@ -17,6 +18,12 @@ from kinds import KINDS, duckdb_type
 
 def parquet(kind, folder):
     return columns(kind, f"read_parquet('{folder}/**/*.parquet', hive_partitioning = false)")
+
+
+def rows(folder):
+    import duckdb
+
+    return {"rows": duckdb.connect().execute(f"SELECT count(*) FROM read_parquet('{folder}/**/*.parquet')").fetchone()[0]}
 
 
 def json_lines(kind, path):
@@ -69,4 +76,4 @@ def opened(file):
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    print(json.dumps({"parquet": parquet, "json": json_lines, "lines": lines}[what](*rest)))
+    print(json.dumps({"parquet": parquet, "json": json_lines, "lines": lines, "rows": rows}[what](*rest)))

@@ -142,6 +142,18 @@ def iot(rng, first, n):
     ]  # fmt: skip
 
 
+def orders(rng, first, n):
+    return [
+        '{"ts":"', *time_text(rng, first, n, 7, 5_000), '","order_id":"', hexes(rng, n, 8),
+        '","user_id":', text(rng.integers(0, 2_000_000, n)), ',"product":"p', text(skewed(rng, n, 50_000, 3)),
+        '","event":"', pick(EVENTS, skewed(rng, n, len(EVENTS), 2)),
+        '","country":"', pick(COUNTRIES, skewed(rng, n, 10, 2)),
+        '","price":', *decimal(rng.integers(0, 2_000_000, n) // 100, TWO_DIGITS),
+        ',"quantity":', text(rng.integers(1, 6, n)), ',"is_gift":', pick(BOOLS, (rng.random(n) < 0.1).astype("int8")),
+        ',"store":"store-', text(skewed(rng, n, 900, 2)), '"}\n',
+    ]  # fmt: skip
+
+
 def flights():
     """The real set, again and again: from the cache of pip or the registry, checked by its SHA-256."""
     with tempfile.TemporaryDirectory() as folder:

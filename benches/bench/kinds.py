@@ -65,7 +65,21 @@ KINDS = {
         "minute": "int32",
         "time_hour": "timestamp(ms)",
     },
+    # About 200 bytes, for the topic of benches/kafka alone.
+    "orders": {
+        "ts": "timestamp(ms)",
+        "order_id": "string",
+        "user_id": "int64",
+        "product": "string",
+        "event": "string",
+        "country": "string",
+        "price": "decimal(12,2)",
+        "quantity": "int32",
+        "is_gift": "bool",
+        "store": "string",
+    },
 }
+FILE_KINDS = [kind for kind in KINDS if kind != "orders"]
 
 DUCKDB = {
     "string": "VARCHAR",

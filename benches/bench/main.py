@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import report
-from kinds import KINDS
-from process import HOME, Failed, measured, script
+from kinds import FILE_KINDS
+from process import HERE, HOME, Failed, measured, script, start
 from works import PEERS, WAYS, acks, data, lines
 
 BASELINE = Path(__file__).parent.parent / "baseline.json"
@@ -36,6 +36,7 @@ def main():
         "works": [],
         "acks": [],
         "transforms": [],
+        "kafka": {},
         "failed": [],
         "not_run": [peer.name for peer in PEERS if not there(peer)],
     }
@@ -48,16 +49,20 @@ def main():
         in_memory(options, result)
     if not options.only and (options.without or "-") not in "transforms":
         transforms(result)
+    if options.quick and not options.only and (options.without or "-") not in "kafka":
+        kafka(options, result)
     shutil.rmtree(HOME / "run", ignore_errors=True)
     result["ratios"] = report.ratios(result)
     result["targets"] = report.targets(result)
-    part = options.only or options.without or len(options.kinds) < len(KINDS)
+    part = options.only or options.without or len(options.kinds) < len(FILE_KINDS)
     into = RESULT.with_name("quick.json" if options.quick else "part.json" if part else RESULT.name)
     into.write_text(json.dumps(result, indent=1) + "\n")
     print(f"\n{report.markdown(result)}\n")
     ratios = {name: round(ratio, 3) for name, ratio in result["ratios"].items() if report.is_gated(name)}
     if options.baseline and not result["failed"]:
-        BASELINE.write_text(json.dumps(ratios, indent=1) + "\n")
+        before = json.loads(BASELINE.read_text()) if not result["kafka"] else {}
+        kept = {name: ratio for name, ratio in before.items() if report.is_kafka(name)}
+        BASELINE.write_text(json.dumps({**ratios, **kept}, indent=1) + "\n")
         print(f"bench: {len(ratios)} ratios are the baseline now")
     worse = report.worse(ratios, json.loads(BASELINE.read_text())) if options.quick and not options.baseline else []
     for name, now, then in worse:
@@ -80,7 +85,7 @@ def arguments():
     parser.add_argument("--memory-mb", type=int, default=0, help="once more through 10,000 prefixes, with so much")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=FILE_KINDS, default=FILE_KINDS)
     parser.add_argument("--only", default="", metavar="TEXT", help="only ways whose name contains this")
     parser.add_argument("--without", metavar="TEXT", help="no ways whose name contains this")
     options = parser.parse_args()
@@ -172,6 +177,21 @@ def transforms(result):
         result["failed"].append(f"transforms: {failure}")
         return
     result["transforms"] = json.loads(path.read_text())
+
+
+def kafka(options, result):
+    """A short round from Kafka, in a process of its own: what it started ends with it."""
+    path = HOME / "kafka-quick.json"
+    path.unlink(missing_ok=True)
+    command = [sys.executable, HERE.parent / "kafka/main.py", "--quick", "--rounds", str(options.rounds), "--json", path]
+    code = start(command, stdout=None).wait()
+    if not path.exists():
+        result["failed"].append(f"Kafka: ended with {code}; see {HOME / 'log'}")
+        return
+    found = json.loads(path.read_text())
+    result["kafka"] = found["ratios"]
+    result["failed"] += found["failed"]
+    result["not_run"] += found["not_run"]
 
 
 def at_half_load(way, options, result):

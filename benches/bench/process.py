@@ -44,11 +44,11 @@ def stop():
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def ended(process):
-    """Waits for the end: CPU seconds (all, and of the system) and peak RSS of this process alone."""
+def ended(process, good=(0,)):
+    """Waits for the end, with one of the `good` codes: CPU seconds (all, and of the system) and peak RSS of this process alone."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+    if process.returncode not in good:
         raise Failed(f"{process.args[0]} ended with {process.returncode}; see {HOME / 'log'}")
     return {"cpu_s": usage.ru_utime + usage.ru_stime, "sys_s": usage.ru_stime, "rss_mb": usage.ru_maxrss / 1024}
 

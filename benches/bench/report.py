@@ -13,6 +13,7 @@ REFERENCES = {
     "gzip": ["libdeflate", "gzip", "pigz"],
     "zstd": ["zstd"],
 }
+BARE = "bare librdkafka"
 # What was to be reached: the words for it, the ratio at most, and its name among the ratios of a kind of data.
 RATIOS_TO_REACH = [
     ("file to Parquet, CPU x DuckDB", 0.5, "file to parquet: CPU x DuckDB"),
@@ -68,12 +69,18 @@ def ratios(result):
         found[f"{each['way']}: p50 ack x disk"] = each["ack_p50_ms"] / each["disk_p50_ms"]
     for each in result["transforms"]:
         found[f"{each['name']}, {each['bytes']} bytes: CPU x native"] = each["x_native"]
-    return found
+    return found | result["kafka"]
 
 
 def is_gated(name):
     """CPU and size against the first reference of the format: what a busy machine disturbs least."""
-    return name.endswith(" CPU x native") or any(name.endswith((f" CPU x {first}", f" output x {first}")) for first, *_ in REFERENCES.values())
+    ends = [" CPU x native", *[f" {figure} x {first}" for first, *_ in REFERENCES.values() for figure in ("CPU", "output")]]
+    return name.endswith(tuple(ends)) or (is_kafka(name) and name.endswith(f" CPU x {BARE}"))
+
+
+def is_kafka(name):
+    """Of the round from Kafka, which not every machine can run."""
+    return name.startswith("Kafka to ")
 
 
 def worse(now, then):

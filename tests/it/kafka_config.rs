@@ -304,7 +304,7 @@ fn a_look_finds_topics_and_counts_their_partitions() {
                    each node, and a longer `buffer.interval` than 1m makes fewer too";
     assert_eq!(seen.wrong, Vec::<String>::new());
     assert_eq!(seen.warnings, [warning]);
-    assert_eq!(seen.notes, ["104 partitions of 3 topics", "commits are taken"]);
+    assert_eq!(seen.notes, ["104 partitions of 3 topics"]);
     let seen = look(&format!("brokers: \"{brokers}\"\ntopics: [^nothing]\nmerge: true"));
     assert!(seen.wrong.is_empty() && seen.warnings[0].starts_with("no topic matches `^(nothing)$` yet"), "{seen:?}");
 }
@@ -401,8 +401,7 @@ fn check_asks_the_brokers_if_told_to() {
     };
     home.write("clicks.yaml", of("orders"));
     let ended = home.run("check --connect clicks.yaml");
-    let expected =
-        "clicks: kafka orders -> lines -> ./lake: the sink takes objects; 3 partitions of 1 topic; commits are taken\n";
+    let expected = "clicks: kafka orders -> lines -> ./lake: the sink takes objects; 3 partitions of 1 topic\n";
     assert_eq!((ended.code, ended.stdout.as_str()), (0, expected), "{ended:?}");
     cluster.topic_error("order", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     home.write("clicks.yaml", of("order"));

@@ -9,33 +9,30 @@
 //! since librdkafka sends one that waits for a coordinator under the member's *next* generation.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use rdkafka::bindings;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cpu::off_thread;
 use crate::metrics::Commit;
 
-use super::Shared;
+use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
 use super::plan::Told;
 use super::session::Opening;
+use super::shared::Shared;
 use super::start::{self, Standing};
-use super::stats::Stats;
 
 /// How long what is planned may still be delivered when partitions are to be given back.
 const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
@@ -51,133 +48,6 @@ const NEXT_LIFE_PAUSE: Duration = Duration::from_secs(2);
 const PARTITIONS_EXPECTED: usize = 16;
 /// How long the end may wait for a commit on its way.
 const END_GRACE: Duration = Duration::from_secs(3);
-
-/// What librdkafka tells the client; it is called from polls.
-pub struct Context {
-    told: Mutex<VecDeque<Event>>,
-    /// There is something to poll, or was told.
-    ready: Arc<Notify>,
-    shared: Arc<Shared>,
-    /// It is on its way out: rebalances are answered at once.
-    leaving: std::sync::atomic::AtomicBool,
-}
-
-enum Event {
-    Assigned(Vec<Part>),
-    Revoked {
-        parts: Vec<Part>,
-        lost: bool,
-    },
-    Committed(BTreeMap<Part, Answer>),
-    /// A commit may have come through, or may yet.
-    Doubt(RDKafkaErrorCode),
-    Stats(Stats),
-    Trouble(KafkaError, String),
-}
-
-impl Context {
-    fn tell(&self, event: Event) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push_back(event);
-        self.ready.notify_one();
-    }
-
-    fn next(&self) -> Option<Event> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let pipeline = self.shared.pipeline.as_str();
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::debug!(pipeline, facility, "librdkafka: {message}");
-            }
-            _ => tracing::trace!(pipeline, facility, "librdkafka: {message}"),
-        }
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        if let Ok(stats) = serde_json::from_slice(statistics) {
-            self.tell(Event::Stats(stats));
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.tell(Event::Trouble(error, reason.to_owned()));
-    }
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.shared.token()
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, parts: &mut TopicPartitionList) {
-        let owned = parts_of(parts);
-        if self.leaving.load(std::sync::atomic::Ordering::Acquire) {
-            let _ = match what {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(parts),
-                _ => consumer.incremental_unassign(parts),
-            };
-            return;
-        }
-        self.tell(match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Event::Assigned(owned),
-            _ => Event::Revoked { parts: owned, lost: consumer.assignment_lost() },
-        });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let of_all = result.err().and_then(|error| error.rdkafka_error_code());
-        if let Some(code) = of_all.filter(|code| may_still_come(*code)) {
-            return self.tell(Event::Doubt(code));
-        }
-        let answers = offsets.elements().into_iter().map(|element| {
-            let part = part_of(element.topic(), element.partition());
-            let of_one = element.error().err().and_then(|error| error.rdkafka_error_code());
-            (part, answer(of_one.or(of_all)))
-        });
-        self.tell(Event::Committed(answers.collect()));
-    }
-}
-
-/// What the answer to a commit means. (It is with the ledger that one which may still come through is told again only by
-/// another member: see [`may_still_come`].)
-fn answer(error: Option<RDKafkaErrorCode>) -> Answer {
-    match error {
-        None | Some(RDKafkaErrorCode::NoError) => Answer::Done,
-        Some(
-            RDKafkaErrorCode::UnknownMemberId
-            | RDKafkaErrorCode::IllegalGeneration
-            | RDKafkaErrorCode::StaleMemberEpoch
-            | RDKafkaErrorCode::FencedMemberEpoch
-            | RDKafkaErrorCode::FencedInstanceId,
-        ) => Answer::Fenced,
-        Some(_) => Answer::Unknown,
-    }
-}
-
-/// Whether a commit that was answered so may still be on its way to the coordinator, and change what is told after it.
-fn may_still_come(error: RDKafkaErrorCode) -> bool {
-    matches!(
-        error,
-        RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::NetworkException
-    )
-}
-
-fn part_of(topic: &str, partition: i32) -> Part {
-    Part { topic: topic.into(), partition }
-}
-
-fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
-    list.elements().iter().map(|element| part_of(element.topic(), element.partition())).collect()
-}
 
 /// What is to be done about the assignment, one after the other.
 enum Step {
@@ -268,9 +138,8 @@ enum Ended {
 
 impl Client {
     async fn new(shared: &Arc<Shared>, life: Life) -> Result<Client, KafkaError> {
-        let ready = Arc::new(Notify::new());
-        let context =
-            Context { told: Mutex::default(), ready: ready.clone(), shared: shared.clone(), leaving: false.into() };
+        let context = Context::new(shared);
+        let ready = context.ready.clone();
         let (config, topics) = (shared.config(life.speaks, life.partitions), shared.options.subscription());
         let consumer = off_thread(move || {
             let mut consumer = BaseConsumer::from_config_and_context(&config, context)?;
@@ -649,7 +518,7 @@ impl Client {
             }
         };
         let _ = timeout(END_GRACE, settled).await;
-        self.context.leaving.store(true, std::sync::atomic::Ordering::Release);
+        self.context.leaving.store(true, Ordering::Release);
         self.shared.lose_all();
         let Client { consumer, asked, .. } = self;
         drop(asked);

@@ -293,14 +293,6 @@ fn check_oauth(oauth: &Oauth, flaws: &mut Flaws) {
             flaws.wrong(&way, "not where tokens are to be had", Some("write `https://login.example.com/oauth2/token`"))
         }
     }
-    for (key, value) in &oauth.extensions {
-        // RFC 7628, section 3.1; KIP-342 keeps `auth` for itself.
-        let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphabetic()) && key != "auth";
-        if !is_key || !value.bytes().all(|b| b.is_ascii_graphic() || b" \t\r\n".contains(&b)) {
-            let hint = "a key is of letters and not `auth`, a value of plain ASCII";
-            flaws.wrong_key(&["sasl", "oauthbearer", "extensions", key], "no extension", Some(hint));
-        }
-    }
 }
 
 fn check_msk(msk: &Msk, flaws: &mut Flaws) {
@@ -373,7 +365,7 @@ mod tests {
             "tls: true",
             "sasl: { plain: { username: a, password: b } }",
             "sasl: { scram_sha_512: { username: a, password: b } }\ntls: false",
-            "sasl: { oauthbearer: { url: https://x/token, client_id: a, client_secret: b, extensions: { logicalCluster: lkc-1 } } }",
+            "sasl: { oauthbearer: { url: https://x/token, client_id: a, client_secret: b } }",
             "sasl: { aws_msk_iam: { region: eu-central-1 } }",
             "instance: node-1\nstart: 2026-11-20T11:59:59Z\ngroup: \"a:b\"",
             "client: { fetch.max.bytes: 1048576, session.timeout.ms: 10000, max.partition.fetch.bytes: 5, debug: broker }",

@@ -1,21 +1,18 @@
 //! A look at the brokers, for `hydrant check --connect`: whether they can be reached, let us in, and have what we want.
 //!
-//! It joins no group, and moves no offset of one. What it writes is one commit of a group of its own (`..-probe`), as
-//! nothing else tells whether brokers take our metadata; that group is removed again.
+//! It joins no group, moves no offset of one, and writes nothing.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Offset, TopicPartitionList};
 use regex_bites::Regex;
 
 use super::flood::flood;
@@ -30,8 +27,6 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 const DECIDED_TIME: Duration = Duration::from_secs(2);
 /// How long one answer may take then.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of metadata that a commit has at the most: the default of brokers (`offset.metadata.max.bytes`).
-const METADATA_BYTES: usize = 4096;
 /// Topics that are named in one message.
 const TOPICS_SHOWN_MAX: usize = 5;
 
@@ -64,11 +59,6 @@ impl Options {
             seen.warnings.push(warning);
         }
         self.look_at_group(pipeline, &consumer, seen);
-        if let Some((topic, partition)) = partitions.first()
-            && seen.wrong.is_empty()
-        {
-            self.probe(config, pipeline, topic, *partition, seen);
-        }
         Ok(())
     }
 
@@ -178,42 +168,6 @@ impl Options {
             seen.notes.push(format!("group {group} has {members} members"));
         }
     }
-
-    /// Whether brokers take as much metadata with a commit as ours may have.
-    fn probe(&self, mut config: ClientConfig, pipeline: &str, topic: &str, partition: i32, seen: &mut Seen) {
-        let group = format!("{}-probe", self.group_of(pipeline));
-        config.set("group.id", &group).remove("group.instance.id");
-        let commit = || -> Result<(), KafkaError> {
-            let looker = Looker { tokens: self.tokens(), last: Arc::default() };
-            let consumer: BaseConsumer<Looker> = BaseConsumer::from_config_and_context(&config, looker)?;
-            // A token comes while it polls.
-            drop(consumer.poll(Duration::from_millis(100)));
-            let mut offsets = TopicPartitionList::new();
-            offsets.add_partition_offset(topic, partition, Offset::Offset(0))?;
-            for mut element in offsets.elements_for_topic(topic) {
-                element.set_metadata("h".repeat(METADATA_BYTES));
-            }
-            consumer.commit(&offsets, CommitMode::Sync)
-        };
-        match commit() {
-            Ok(()) => {}
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
-                return seen
-                    .notes
-                    .push(format!("whether metadata is taken is not known, as we may not use group {group}"));
-            }
-            Err(error) => return seen.wrong.push(format!("a commit: {}", told(in_words(&error)))),
-        }
-        seen.notes.push("commits are taken".into());
-        // What cannot be removed expires by itself.
-        if self.tokens().is_none()
-            && let Ok(admin) = AdminClient::from_config_and_context(&config, DefaultClientContext)
-            && let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build()
-        {
-            let timeout = AdminOptions::new().request_timeout(Some(ANSWER_TIME_MAX));
-            drop(runtime.block_on(admin.delete_groups(&[&group], &timeout)));
-        }
-    }
 }
 
 /// Hears what librdkafka says of itself: its errors are codes, and only its log says what happened.
@@ -241,8 +195,11 @@ impl ClientContext for Looker {
         }
     }
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        self.heard(reason);
+    fn error(&self, error: KafkaError, reason: &str) {
+        // What was wrong with the last of them says more.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.heard(reason);
+        }
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {

@@ -8,6 +8,7 @@
 //! coordinator is the one truth about positions: a node's own state may be lost.
 
 mod client;
+mod context;
 mod flood;
 mod judge;
 pub mod ledger;

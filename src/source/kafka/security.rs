@@ -1,6 +1,5 @@
 //! TLS and SASL: how a client of Kafka proves who it is, and asks brokers for the same.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
@@ -85,10 +84,6 @@ pub struct Oauth {
     /// What is asked for, if the provider wants to know.
     #[serde(default)]
     pub scope: Option<String>,
-    /// What brokers are told besides the token, such as Confluent Cloud's `logicalCluster` and `identityPoolId`.
-    #[serde(default)]
-    #[schemars(extend("x-type" = "settings"))]
-    pub extensions: BTreeMap<String, String>,
 }
 
 /// Where a cluster of MSK is, and who we are to AWS.

@@ -27,7 +27,7 @@ use crate::position::{Position, Shard, ShardRange};
 use crate::record::BatchBuilder;
 use crate::source::{Read, Reader};
 
-use super::client::Context;
+use super::context::Context;
 use super::ledger::Part;
 use super::options::Tombstones;
 

@@ -84,7 +84,7 @@ async fn of_provider(oauth: &Oauth) -> Result<OAuthToken, Failed> {
         .redirect(Policy::none())
         .build()
         .map_err(|error| format!("no client for https: {}", cause(&error)))?;
-    let Oauth { url, client_id: Text(id), client_secret, scope, .. } = oauth;
+    let Oauth { url, client_id: Text(id), client_secret, scope } = oauth;
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let login = format!("{}:{}", encoded(id), encoded(client_secret.expose()));
     let mut body = Serializer::new(String::new());
