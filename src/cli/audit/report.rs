@@ -161,7 +161,9 @@ fn judge_by_state(
         }
         (None, Some(_)) if after.promised(shard).is_none() => {
             let whose = match shard.as_str() {
-                id if id.starts_with(SHARD_PREFIX) => "of a replay that is over, of which the state folder keeps nothing",
+                id if id.starts_with(SHARD_PREFIX) => {
+                    "of a replay that is over, of which the state folder keeps nothing"
+                }
                 _ if shard.is_session() => "its consumer group keeps the positions",
                 _ => "the state folder does not know this shard",
             };

@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn owners_of_a_kafka_partition_are_judged_together_and_our_own_folder_is_nobody_s() {
-        let survey = survey(&[
+        let mut survey = survey(&[
             "_hydrant/handover/p/k1a2b3c4dp3s000000000002-7-9.sealed",
             "p-k1a2b3c4dp3s000000000001-0000000000000000-0000000000000005.log",
             "p-k1a2b3c4dp3s000000000002-0000000000000004-0000000000000009.log",
         ]);
         assert_eq!(survey.foreign.total, 0);
-        let ranges = &survey.shards[&("p".to_owned(), "k1a2b3c4dp3".to_owned())].ranges;
-        assert_eq!(ranges.judge(None).unwrap().overlaps.total, 1);
+        let of_partition = survey.shards.remove(&("p".to_owned(), "k1a2b3c4dp3".to_owned())).unwrap();
+        assert_eq!(of_partition.ranges.judge(None).unwrap().overlaps.total, 1);
     }
 
     #[test]

@@ -313,64 +313,63 @@ impl Client {
         }
     }
 
-    /// Goes on with the first step, as far as it can.
+    /// Goes on with what is to be done, as far as it can: first what is to be given back, as others wait for that.
     fn step(&mut self) {
         self.holds_commits = false;
-        while let Some(step) = self.steps.front() {
-            match step {
-                Step::Assign(parts) => {
-                    if self.steps.iter().any(|step| matches!(step, Step::Revoke { .. })) {
-                        // They go again: taken up blind, to be given back.
-                        let parts = parts.clone();
-                        self.assign_blind(&parts);
-                        self.steps.pop_front();
-                        self.waits_for = None;
-                        continue;
-                    }
-                    let parts = parts.clone();
-                    return self.ask_standing(parts);
-                }
-                Step::TakeUpAnew(parts) => {
-                    let parts: Vec<Part> = parts
-                        .iter()
-                        .filter(|part| self.assigned.contains(*part) && !self.leaves(part))
-                        .cloned()
-                        .collect();
-                    if parts.is_empty() {
-                        self.steps.pop_front();
-                        continue;
-                    }
-                    self.holds_commits = self.shared.ledger().is_on_its_way();
-                    if self.holds_commits {
-                        return;
-                    }
-                    return self.ask_standing(parts);
-                }
-                Step::Revoke { parts, at_the_latest } => {
-                    let busy = parts.iter().any(|part| self.shared.ledger().has_plans(part));
-                    if busy && Instant::now() < *at_the_latest {
-                        return;
-                    }
-                    let parts = parts.clone();
-                    self.lose(parts.iter());
-                    self.holds_commits = self.shared.ledger().is_on_its_way();
-                    if self.holds_commits {
-                        return;
-                    }
-                    let list = list(parts.iter().map(|part| (part, Offset::Invalid)));
-                    if let Err(error) = self.consumer.incremental_unassign(&list) {
-                        self.shared.say(&error, "");
-                    }
-                    self.assigned.retain(|part| !parts.contains(part));
-                    self.steps.pop_front();
-                }
+        while let Some(at) = self.steps.iter().position(|step| matches!(step, Step::Revoke { .. })) {
+            // What an answer that comes now was asked for may be gone; what stays is asked for again.
+            self.waits_for = None;
+            if !self.give_back(at) {
+                return;
             }
+        }
+        while let Some(step) = self.steps.front() {
+            let parts: Vec<Part> = match step {
+                Step::Assign(parts) => parts.clone(),
+                Step::TakeUpAnew(parts) => parts.iter().filter(|part| self.assigned.contains(*part)).cloned().collect(),
+                Step::Revoke { .. } => return,
+            };
+            if parts.is_empty() {
+                self.steps.pop_front();
+                self.waits_for = None;
+                continue;
+            }
+            self.holds_commits = matches!(step, Step::TakeUpAnew(_)) && self.shared.ledger().is_on_its_way();
+            if !self.holds_commits {
+                self.ask_standing(parts);
+            }
+            return;
         }
     }
 
-    /// Whether the partition is to be given back.
-    fn leaves(&self, part: &Part) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Revoke { parts, .. } if parts.contains(part)))
+    /// Gives back what the step at `at` says; `false`: it has to wait.
+    fn give_back(&mut self, at: usize) -> bool {
+        for index in 0..at {
+            // librdkafka wants each assignment answered, before what it then takes back.
+            if let Some(Step::Assign(parts)) = self.steps.get(index) {
+                let parts = parts.clone();
+                self.assign_blind(&parts);
+                self.steps[index] = Step::TakeUpAnew(parts.into_iter().collect());
+            }
+        }
+        let Some(Step::Revoke { parts, at_the_latest }) = self.steps.get(at) else { return true };
+        let (parts, at_the_latest) = (parts.clone(), *at_the_latest);
+        let busy = parts.iter().any(|part| self.shared.ledger().has_plans(part));
+        if busy && Instant::now() < at_the_latest {
+            return false;
+        }
+        self.lose(parts.iter());
+        self.holds_commits = self.shared.ledger().is_on_its_way();
+        if self.holds_commits {
+            return false;
+        }
+        if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
+        {
+            self.shared.say(&error, "");
+        }
+        self.assigned.retain(|part| !parts.contains(part));
+        self.steps.remove(at);
+        true
     }
 
     fn ask_standing(&mut self, parts: Vec<Part>) {

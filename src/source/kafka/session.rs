@@ -35,6 +35,8 @@ use super::options::Tombstones;
 const READ_BYTES: usize = 1 << 20;
 /// Records of one read, at the most: small ones cost memory too.
 const READ_RECORDS: usize = 1 << 15;
+/// From the first record that came to a look at what has come: one by one they would cost more.
+const GATHER_PAUSE: Duration = Duration::from_millis(5);
 /// A reader that was not told of records looks for itself so often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -359,7 +361,9 @@ impl Reader for SessionReader {
                 self.at = read.end.clone();
                 return Ok(Some(read));
             }
-            let _ = tokio::time::timeout(LOOK_INTERVAL, session.ready.notified()).await;
+            if tokio::time::timeout(LOOK_INTERVAL, session.ready.notified()).await.is_ok() {
+                tokio::time::sleep(GATHER_PAUSE).await;
+            }
         }
     }
 }
