@@ -229,6 +229,7 @@ impl Client {
         match event {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
+                tracing::debug!(pipeline = self.shared.pipeline, ?parts, "kafka: assigned");
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
@@ -241,6 +242,7 @@ impl Client {
             }
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
+                tracing::debug!(pipeline = self.shared.pipeline, ?parts, lost, "kafka: to be given back");
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -274,6 +276,7 @@ impl Client {
         let fenced: BTreeSet<Part> =
             answers.iter().filter(|(_, answer)| **answer == Answer::Fenced).map(|(part, _)| part.clone()).collect();
         if !fenced.is_empty() {
+            tracing::debug!(pipeline = self.shared.pipeline, ?fenced, "kafka: fenced");
             self.lose(fenced.iter());
             self.steps.push_back(Step::TakeUpAnew(fenced));
         }
@@ -330,6 +333,10 @@ impl Client {
                 Step::Revoke { .. } => return,
             };
             if parts.is_empty() {
+                // One of nothing wants its answer too, or librdkafka waits for ever.
+                if matches!(step, Step::Assign(_)) {
+                    self.assign_blind(&[]);
+                }
                 self.steps.pop_front();
                 self.waits_for = None;
                 continue;
