@@ -170,3 +170,28 @@ fn latest_is_where_a_partition_ended_when_it_was_first_seen() {
     lake.holds_once(&new);
     daemon.stop();
 }
+
+/// A partition of the mock cluster keeps 5 MiB.
+#[test]
+fn a_log_that_was_cut_off_behind_a_node_is_read_on_where_it_begins_and_what_is_gone_is_counted() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 1));
+    lake.write(&home, &kafka, ", on_lost: go_on, protocol: classic");
+    let large = |ids: std::ops::Range<u64>| -> Vec<String> {
+        ids.map(|id| format!("{{\"id\":{id},\"fill\":\"{}\"}}", "x".repeat(200_000))).collect()
+    };
+    kafka.put("orders", 0, &large(0..3));
+    let daemon = home.start("x.yaml");
+    lake.holds_once(&large(0..3));
+    daemon.stop();
+    let late = large(3..60);
+    kafka.put("orders", 0, &late);
+    let daemon = home.start("x.yaml");
+    until("the last one is there", || lake.lines().contains_key(&late[56]).then_some(()));
+    let new = large(60..63);
+    kafka.put("orders", 0, &new);
+    until("it reads on", || lake.lines().contains_key(&new[2]).then_some(()));
+    let (lines, lost) = (lake.lines(), daemon.metric("hydrant_kafka_lost_total{pipeline=\"x\"}"));
+    assert!(lost > 0.0 && lines.values().all(|times| *times == 1), "{lost} are lost");
+    assert_eq!(lines.len() as f64 + lost, 63.0, "each is there, or counted");
+    daemon.stop();
+}

@@ -47,6 +47,9 @@ const TICK: Duration = Duration::from_millis(500);
 const NEXT_LIFE_PAUSE: Duration = Duration::from_secs(2);
 /// Partitions that share the memory at first; more make the client begin anew with less for each.
 const PARTITIONS_EXPECTED: usize = 16;
+/// Where partitions stand of which nothing is fetched: a seek takes them elsewhere. Not a logical offset such as the end of a
+/// log, which librdkafka 2.12 asks the broker for: what is answered after a seek it asks again, and goes there.
+const BLIND_OFFSET: i64 = 0;
 /// How long the end may wait for a commit on its way, and again for what was asked.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How long the end waits until the member is gone; it goes in any case, and the next life is another member.
@@ -77,6 +80,8 @@ struct Client {
     seeking: bool,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
+    /// Those of which nothing is fetched; librdkafka remembers that also of those that go and come back.
+    paused: BTreeSet<Part>,
     /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
     refused: Option<KafkaError>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
@@ -158,6 +163,7 @@ impl Client {
             asked: FuturesUnordered::new(),
             seeking: false,
             assigned: BTreeSet::new(),
+            paused: BTreeSet::new(),
             refused: None,
             holds_commits: false,
             commit_not_before: now,
@@ -302,17 +308,29 @@ impl Client {
         self.steps.push_back(Step::TakeUpAnew(parts));
     }
 
-    /// Answers that partitions have come before it is known where they stand: nothing is read of them.
+    /// Answers that partitions have come, of which nothing is read as yet.
     fn assign_blind(&mut self, parts: &[Part]) {
-        self.assign(&parts.iter().map(|part| (part.clone(), Offset::End)).collect::<Vec<_>>());
+        self.pause(parts);
+        self.assign(&parts.iter().map(|part| (part, BLIND_OFFSET)).collect::<Vec<_>>());
+    }
+
+    /// Fetches nothing of partitions, of which none may be read. (One that is at work would skip what it has fetched.)
+    fn pause(&mut self, parts: &[Part]) {
+        // One that never had a queue cannot be paused.
+        parts.iter().for_each(|part| drop(self.consumer.split_partition_queue(&part.topic, part.partition)));
+        if let Err(error) = self.consumer.pause(&list(parts.iter().map(|part| (part, Offset::Invalid)))) {
+            self.refused = Some(error);
+        }
+        self.paused.extend(parts.iter().cloned());
     }
 
     /// Answers that partitions have come. All of them, as librdkafka wants the same ones back.
-    fn assign(&mut self, parts: &[(Part, Offset)]) {
-        if let Err(error) = self.consumer.incremental_assign(&list(parts.iter().map(|(part, at)| (part, *at)))) {
+    fn assign(&mut self, parts: &[(&Part, i64)]) {
+        let offsets = list(parts.iter().map(|(part, offset)| (*part, Offset::Offset(*offset))));
+        if let Err(error) = self.consumer.incremental_assign(&offsets) {
             self.refused = Some(error);
         }
-        self.assigned.extend(parts.iter().map(|(part, _)| part.clone()));
+        self.assigned.extend(parts.iter().map(|(part, _)| (*part).clone()));
     }
 
     /// Answers that partitions have been given back.
@@ -448,13 +466,18 @@ impl Client {
             .collect();
         let begins: Vec<(Part, i64)> = told_of.iter().map(|(part, _, offset)| (part.clone(), *offset)).collect();
         if is_new {
-            let read = begins.iter().map(|(part, offset)| (part.clone(), Offset::Offset(*offset)));
-            let not_read = not_read.iter().map(|part| (part.clone(), Offset::End));
-            self.assign(&read.chain(not_read).collect::<Vec<_>>());
+            // librdkafka remembers a pause of one that went and comes back.
+            let back =
+                begins.iter().map(|(part, _)| (part, Offset::Invalid)).filter(|(part, _)| self.paused.remove(*part));
+            if let Err(error) = self.consumer.resume(&list(back.collect::<Vec<_>>().into_iter())) {
+                self.refused = Some(error);
+            }
+            self.pause(&not_read);
+            let read = begins.iter().map(|(part, offset)| (part, *offset));
+            self.assign(&read.chain(not_read.iter().map(|part| (part, BLIND_OFFSET))).collect::<Vec<_>>());
+        } else {
+            self.pause(&not_read);
         }
-        // What cannot be followed now may have come back by the next time: librdkafka remembers a pause.
-        let _ = self.consumer.resume(&list(begins.iter().map(|(part, _)| (part, Offset::Invalid))));
-        let _ = self.consumer.pause(&list(not_read.iter().map(|part| (part, Offset::Invalid))));
         self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
         if !is_new {
             self.shared.seek(begins.into_iter().filter_map(|(part, offset)| {

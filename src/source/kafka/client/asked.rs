@@ -74,9 +74,12 @@ impl Client {
         self.seeking = true;
         let consumer = self.consumer.clone();
         let to = list(wanted.iter().map(|seek| (&seek.part, Offset::Offset(seek.offset))));
+        let paused = wanted.iter().map(|seek| &seek.part).filter(|part| self.paused.contains(*part));
+        let paused = list(paused.map(|part| (part, Offset::Invalid)));
         let seek = off_thread(move || {
             let done = consumer.seek_partitions(to, ASK_TIMEOUT)?;
-            done.elements().iter().try_for_each(|element| element.error())
+            done.elements().iter().try_for_each(|element| element.error())?;
+            consumer.resume(&paused)
         });
         self.asked.push(Box::pin(async move { Asked::Sought(wanted, seek.await) }));
     }
@@ -124,6 +127,7 @@ impl Client {
             }
             Asked::Sought(seeks, Ok(())) => {
                 self.seeking = false;
+                self.paused.retain(|part| !seeks.iter().any(|seek| seek.part == *part));
                 seeks.iter().for_each(|seek| seek.session.sought(&seek.part, seek.offset));
             }
             Asked::Bounds(part, Ok((first, last))) => {
