@@ -33,15 +33,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the shard was one partition's: then nobody else has a plan for the same chunk.
-    pub fn is_of_one_partition(&self) -> bool {
-        self.shard.as_str().contains('p')
-    }
-
     /// The name of its handover copy, for a pipeline.
     pub fn copy_name(&self, pipeline: &str) -> String {
         copy_name(pipeline, &self.shard, &self.start, &self.end)
     }
+}
+
+/// Whether the shard is one partition's: then nobody else has a plan for the same chunk.
+pub fn is_of_one_partition(shard: &Shard) -> bool {
+    shard.as_str().contains('p')
 }
 
 /// The name below a sink under which the sealed file of a range lies, for whoever owns its shard next.
