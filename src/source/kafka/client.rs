@@ -29,10 +29,10 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
-use super::plan::Told;
 use super::session::Opening;
 use super::shared::Shared;
-use super::start::{self, Standing};
+use super::start::{self, Standing, Unasked};
+use super::watch::{Watch, Watched};
 
 /// How long what is planned may still be delivered when partitions are to be given back.
 const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
@@ -62,11 +62,12 @@ enum Step {
 /// What was asked, and is answered now.
 enum Asked {
     /// With the number of the question: one that is out of date is heard no more.
-    Standing(u64, Result<Vec<Standing>, KafkaError>),
+    Standing(u64, Result<Vec<Standing>, Unasked>),
     /// Reading was taken up elsewhere; the answer says whether it was.
     Sought(Vec<Part>, Result<(), KafkaError>),
     /// What the broker still has of a partition: its first offset and its last.
     Bounds(Part, Result<(i64, i64), KafkaError>),
+    Watched(Watched),
 }
 
 /// One member of the group.
@@ -80,6 +81,7 @@ struct Client {
     waits_for: Option<u64>,
     questions: u64,
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
+    watch: Watch,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
@@ -159,6 +161,7 @@ impl Client {
             waits_for: None,
             questions: 0,
             asked: FuturesUnordered::new(),
+            watch: Watch::new(now),
             assigned: BTreeSet::new(),
             holds_commits: false,
             commit_not_before: now,
@@ -197,6 +200,9 @@ impl Client {
             if !wanted.is_empty() {
                 self.seek(wanted);
             }
+            for question in self.watch.due(&self.shared, &self.consumer, Instant::now()) {
+                self.asked.push(Box::pin(async move { Asked::Watched(question.await) }));
+            }
             self.step();
             self.commit();
             tokio::select! {
@@ -229,6 +235,7 @@ impl Client {
         match event {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
+                self.watch.rebalanced(Instant::now());
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
@@ -241,6 +248,7 @@ impl Client {
             }
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
+                self.watch.rebalanced(Instant::now());
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -302,7 +310,11 @@ impl Client {
             for (part, error) in session.take_faults() {
                 let out = matches!(
                     error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                    Some(
+                        RDKafkaErrorCode::AutoOffsetReset
+                            | RDKafkaErrorCode::OffsetOutOfRange
+                            | RDKafkaErrorCode::LogTruncation
+                    )
                 );
                 if out {
                     self.ask_bounds(part);
@@ -380,8 +392,7 @@ impl Client {
         self.questions += 1;
         let number = self.questions;
         self.waits_for = Some(number);
-        let (consumer, start) = (self.consumer.clone(), self.shared.options.start);
-        let ask = off_thread(move || start::ask(&consumer, &parts, start, ASK_TIMEOUT));
+        let ask = start::ask(self.shared.clone(), self.consumer.clone(), parts);
         self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
     }
 
@@ -413,10 +424,17 @@ impl Client {
                 self.waits_for = None;
                 match standing {
                     Ok(standing) => self.take_up(standing),
-                    Err(error) => {
-                        self.shared.say(&error, "");
+                    Err(why) => {
+                        self.shared.say_unasked(&why);
                         self.ask_not_before = Instant::now() + AGAIN_PAUSE;
                     }
+                }
+            }
+            Asked::Watched(watched) => {
+                let anew = self.watch.hear(&self.shared, watched, Instant::now());
+                if !anew.is_empty() {
+                    self.lose(anew.iter());
+                    self.steps.push_back(Step::TakeUpAnew(anew));
                 }
             }
             Asked::Sought(parts, Err(error)) => {
@@ -428,7 +446,7 @@ impl Client {
             }
             Asked::Sought(parts, Ok(())) => parts.iter().for_each(|part| self.shared.sought(part)),
             Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, first, last) {
+                if let Some(offset) = self.shared.out_of_range(&part, (first, last)) {
                     self.seek(vec![(part, offset)]);
                 }
             }
@@ -449,16 +467,21 @@ impl Client {
         }
         let mut begins = Vec::with_capacity(standing.len());
         let mut told_of = Vec::with_capacity(standing.len());
-        for Standing { part, committed, start } in standing {
-            let told = committed.map(|(offset, metadata)| Told::parse(offset, &metadata, &self.shared.mark));
-            match told.transpose() {
+        let mut halted = Vec::new();
+        for Standing { part, topic, told, start, found } in standing {
+            match told {
                 Ok(told) => {
                     let at =
                         told.as_ref().map_or(start, |told| told.plans.last().map_or(told.offset, |plan| plan.offset));
+                    found.iter().for_each(|found| self.shared.found(&part, found));
+                    self.shared.identify(&part, topic);
                     begins.push((part.clone(), at));
                     told_of.push((part, told, at));
                 }
-                Err(unreadable) => self.shared.cannot_follow(&part, &unreadable),
+                Err(found) => {
+                    self.shared.halt(&part, found);
+                    halted.push(part);
+                }
             }
         }
         let openings: Vec<Opening> = told_of
@@ -470,14 +493,21 @@ impl Client {
             })
             .collect();
         if is_new {
-            let list = list(begins.iter().map(|(part, offset)| (part, Offset::Offset(*offset))));
-            if let Err(error) = self.consumer.incremental_assign(&list) {
+            let blind = list(halted.iter().map(|part| (part, Offset::End)));
+            let all = begins.iter().map(|(part, offset)| (part, Offset::Offset(*offset)));
+            let all = list(all.chain(halted.iter().map(|part| (part, Offset::End))));
+            if let Err(error) = self.consumer.incremental_assign(&all).and_then(|()| self.consumer.pause(&blind)) {
                 self.shared.say(&error, "");
             }
-            self.assigned.extend(begins.iter().map(|(part, _)| part.clone()));
+            self.assigned.extend(begins.iter().map(|(part, _)| part.clone()).chain(halted));
         }
         self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
         if !is_new {
+            // Halted ones were paused.
+            let list = list(begins.iter().map(|(part, _)| (part, Offset::Invalid)));
+            if let Err(error) = self.consumer.resume(&list) {
+                self.shared.say(&error, "");
+            }
             self.seek(begins);
         }
     }
@@ -492,7 +522,7 @@ impl Client {
         for (part, told) in &news {
             let _ = list.add_partition_offset(&part.topic, part.partition, Offset::Offset(told.offset));
             if let Some(mut element) = list.find_partition(&part.topic, part.partition) {
-                element.set_metadata(told.metadata(&self.shared.mark));
+                element.set_metadata(told.metadata(&self.shared.mark, self.shared.topic_of(part).as_ref()));
             }
         }
         if let Err(error) = send(&self.consumer, &list) {
