@@ -37,7 +37,8 @@ pub fn source(
         (SourceSpec::Demo(options), _) => Box::new(DemoSource::open(ground, &dir.join("demo"), options, once)?),
         (SourceSpec::File(options), _) => Box::new(FileSource::open(ground, &dir.join("files"), options, once)?),
         (SourceSpec::Kafka(options), _) => {
-            let (of, metrics) = ((spec.name.as_str(), options, spec.limits.interval), house.metrics.pipeline(&spec.name));
+            let (of, metrics) =
+                ((spec.name.as_str(), options, spec.limits.interval), house.metrics.pipeline(&spec.name));
             let sink = ObjectSink::open(&spec.sink, ground.random.clone())?;
             Box::new(KafkaSource::open(of, (&spec.sink.url, sink), ground, &house.budget, &metrics))
         }

@@ -19,6 +19,7 @@ mod json_schema;
 mod kafka;
 mod kafka_config;
 mod kafka_model;
+mod kafka_policy;
 mod lambda;
 mod metrics;
 mod model;

@@ -2,22 +2,23 @@
 //! were, and a partition that was added from one that was there.
 //!
 //! ```text
-//! _hydrant/groups/<group>/<topic>/<topic id>/began-with-12    the topic had so many partitions when the group came to it
-//!                                            p0 p1 p7 ...     of these the group has committed where they begin
+//! _hydrant/groups/<group>/<cluster id>/<topic>/<topic id>/
+//!     began-with-12     the topic had so many partitions when the group came to it
+//!     p0 p1 p7 ...      of these the group has committed where they begin
 //! ```
 //! The promise: of a partition nothing is read before its `p` lies there, which is put after its first commit was
 //! acknowledged. One small object for each partition, and not one for a topic: members begin their partitions one by one,
 //! and one that died in between must not make the others look lost. None of them is ever changed or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use crate::error::Fault;
-use crate::sink::{ObjectSink, Trouble, Upload};
+use crate::sink::{ObjectSink, PutError, Trouble, Upload};
 
 use super::describe::TopicNow;
 use super::ledger::Part;
@@ -25,7 +26,7 @@ use super::plan::TopicId;
 
 /// Marks that are put at the same time.
 const PUTS_AT_ONCE: usize = 16;
-/// What stands for the id of a topic of brokers that give none.
+/// What stands for the id of a topic, or of a cluster, where brokers give none.
 const NO_ID: &str = "no-id";
 
 /// Hears of attempts that failed.
@@ -35,7 +36,8 @@ type Saying<'s> = dyn Fn(&Trouble) + Send + Sync + 's;
 pub struct Begun {
     sink: ObjectSink,
     group: String,
-    folder: String,
+    /// The cluster, once brokers have told it.
+    cluster: OnceLock<String>,
     /// By topic: what its folder was seen to have.
     seen: Mutex<BTreeMap<String, OfTopic>>,
 }
@@ -104,8 +106,17 @@ impl OfTopic {
 impl Begun {
     /// The memory of a group, which lies in this sink. Nothing was looked at.
     pub fn new(group: &str, sink: ObjectSink) -> Begun {
-        let folder = format!("_hydrant/groups/{}/", folder_of(group));
-        Begun { sink, group: group.to_owned(), folder, seen: Mutex::default() }
+        Begun { sink, group: group.to_owned(), cluster: OnceLock::new(), seen: Mutex::default() }
+    }
+
+    /// Brokers have said which cluster they are. The first word counts.
+    pub fn is_of(&self, cluster: Option<String>) {
+        self.cluster.get_or_init(|| folder_of(cluster.as_deref().unwrap_or(NO_ID)));
+    }
+
+    fn folder(&self, topic: &str) -> String {
+        let cluster = self.cluster.get().map_or(NO_ID, String::as_str);
+        format!("_hydrant/groups/{}/{cluster}/{topic}/", folder_of(&self.group))
     }
 
     /// The sink that it lies in.
@@ -115,7 +126,7 @@ impl Begun {
 
     /// Looks at what lies there of a topic. A fault is the sink's.
     pub async fn look(&self, topic: &str) -> Result<OfTopic, Fault> {
-        let folder = format!("{}{topic}/", self.folder);
+        let folder = self.folder(topic);
         let mut found = OfTopic::default();
         self.sink
             .list(&folder, &mut |listed| {
@@ -156,14 +167,18 @@ impl Begun {
     }
 
     async fn put(&self, topic: &str, mark: &str, text: String, say: &Saying<'_>) -> Result<(), Fault> {
-        let name = format!("{}{topic}/{mark}", self.folder);
+        let name = format!("{}{mark}", self.folder(topic));
         let text = Bytes::from(text);
         let read = |offset: u64, len: usize| {
             let at = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
             Ok(text.slice(at..text.len().min(at + len)))
         };
         let upload = Upload { name: &name, len: text.len() as u64, crc32c: crc32c::crc32c(&text), read: &read };
-        self.sink.put(&upload, say).await?;
+        match self.sink.put(&upload, say).await {
+            // The name says it all; another version may have written it in other words.
+            Ok(_) | Err(PutError::Foreign { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.seen().entry(topic.to_owned()).or_default().hear(mark);
         Ok(())
     }

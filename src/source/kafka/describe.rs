@@ -105,17 +105,31 @@ pub fn members<C: ConsumerContext>(
     Ok(members)
 }
 
+/// The id of the cluster; `None`: it has none, or no broker has told it in time.
+pub fn cluster_id<C: ConsumerContext>(consumer: &BaseConsumer<C>, timeout: Duration) -> Option<String> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the text is ours, and given back to librdkafka once copied.
+    let id = unsafe { taken(client, rd::rd_kafka_clusterid(client, millis(timeout))) };
+    (!id.is_empty()).then_some(id)
+}
+
 /// As which member the group knows this client; nothing before it has joined.
 pub fn member_id<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> String {
     let client = consumer.client().native_ptr();
     // SAFETY: the text is ours, and given back to librdkafka once copied.
+    unsafe { taken(client, rd::rd_kafka_memberid(client)) }
+}
+
+/// # Safety
+/// `text` is null, or one that `client` made for us; it is not used again.
+unsafe fn taken(client: *mut rd::rd_kafka_t, text: *mut c_char) -> String {
+    // SAFETY: as promised.
     unsafe {
-        let id = rd::rd_kafka_memberid(client);
-        let text = text_of(id);
-        if !id.is_null() {
-            rd::rd_kafka_mem_free(client, id.cast());
+        let copy = text_of(text);
+        if !text.is_null() {
+            rd::rd_kafka_mem_free(client, text.cast());
         }
-        text
+        copy
     }
 }
 
@@ -194,8 +208,7 @@ unsafe fn topic_id(id: *const rd::rd_kafka_Uuid_t) -> Option<TopicId> {
 /// `error` is null, or one that lives during the call.
 unsafe fn is_fault(error: *const rd::rd_kafka_error_t) -> bool {
     // SAFETY: as promised.
-    !error.is_null()
-        && RDKafkaErrorCode::from(unsafe { rd::rd_kafka_error_code(error) }) != RDKafkaErrorCode::NoError
+    !error.is_null() && RDKafkaErrorCode::from(unsafe { rd::rd_kafka_error_code(error) }) != RDKafkaErrorCode::NoError
 }
 
 /// # Safety

@@ -227,6 +227,10 @@ mod tests {
         }
         let told = Told { offset: 7, plans: vec![plan(7, 9, 9)] };
         assert_eq!(Told::parse(7, &told.metadata(&other, None), &sink), Err(Unreadable::OtherSink(other.to_string())));
-        assert_eq!(Told::parse(7, &nothing.metadata(&other, None), &sink), Ok(nothing), "without plans the sink may change");
+        assert_eq!(
+            Told::parse(7, &nothing.metadata(&other, None), &sink),
+            Ok(nothing),
+            "without plans the sink may change"
+        );
     }
 }

@@ -66,9 +66,7 @@ pub fn judge(known: &Known<'_>, (start, on_lost): (Start, OnLost), sink: &SinkMa
             (Memory::Begun, OnLost::Stop) => Verdict::Halt(Found::Erased),
             (Memory::Begun, OnLost::GoOn) => Verdict::Begin(From::Start(start), vec![], Some(Found::Erased)),
             (Memory::Added, _) => Verdict::Begin(oldest, vec![], Some(Found::Added)),
-            (Memory::MadeAgain, _) => {
-                Verdict::Begin(oldest, vec![], Some(Found::MadeAgain { was: None, plans: 0 }))
-            }
+            (Memory::MadeAgain, _) => Verdict::Begin(oldest, vec![], Some(Found::MadeAgain { was: None, plans: 0 })),
             (Memory::Nothing | Memory::NotYet, _) => Verdict::Begin(From::Start(start), vec![], None),
         };
     };
@@ -226,10 +224,7 @@ mod tests {
         assert_eq!(of(Some(&id('a'))), Verdict::ReadOn(told.clone(), None));
         assert_eq!(of(None), Verdict::ReadOn(told.clone(), None), "brokers without ids");
         let found = Found::MadeAgain { was: Some(id('a')), plans: 1 };
-        assert_eq!(
-            of(Some(&id('b'))),
-            Verdict::Begin(From::Start(Start::Earliest), vec![plan(9)], Some(found))
-        );
+        assert_eq!(of(Some(&id('b'))), Verdict::Begin(From::Start(Start::Earliest), vec![plan(9)], Some(found)));
         let old = told.metadata(&sink(), None);
         let of_old = judge(&known(Some((5, &old)), Some(&id('b')), Memory::Begun), POLICY, &sink());
         assert_eq!(of_old, Verdict::ReadOn(told, None), "a text that names no topic is followed");

@@ -54,13 +54,17 @@ pub async fn ask(
     consumer: Arc<BaseConsumer<Context>>,
     parts: Vec<Part>,
 ) -> Result<Vec<Standing>, Unasked> {
-    let names: Vec<Arc<str>> = parts.iter().map(|part| part.topic.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let asker = consumer.clone();
+    let names: Vec<Arc<str>> =
+        parts.iter().map(|part| part.topic.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let (asker, begun) = (consumer.clone(), shared.clone());
     let (committed, topics) = off_thread(move || {
         let committed = committed(&asker, &parts, ASK_TIMEOUT)?;
         let topics = describe::topics(&asker, &names, ASK_TIMEOUT)?;
         match names.iter().all(|name| topics.contains_key(name)) {
-            true => Ok((committed, topics)),
+            true => {
+                begun.begun.is_of(describe::cluster_id(&asker, ASK_TIMEOUT));
+                Ok((committed, topics))
+            }
             // Whether it is the same one cannot be told.
             false => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)),
         }
@@ -144,11 +148,7 @@ fn stand(
 }
 
 /// What the group has committed of these partitions. Blocking.
-pub fn committed(
-    consumer: &BaseConsumer<Context>,
-    parts: &[Part],
-    timeout: Duration,
-) -> Result<Committed, KafkaError> {
+pub fn committed(consumer: &BaseConsumer<Context>, parts: &[Part], timeout: Duration) -> Result<Committed, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(parts.len());
     for part in parts {
         list.add_partition(&part.topic, part.partition);

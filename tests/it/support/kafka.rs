@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// A cluster with one topic.
 pub struct Kafka {
@@ -33,5 +34,16 @@ impl Kafka {
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         self.producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// Commits an offset of a group that has no members, with metadata.
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let mut config = ClientConfig::new();
+        let consumer: BaseConsumer =
+            config.set("bootstrap.servers", self.brokers()).set("group.id", group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        list.find_partition(topic, partition).unwrap().set_metadata(metadata);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 }
