@@ -31,10 +31,10 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
-use super::plan::Told;
 use super::session::Opening;
-use super::shared::{Seek, Shared};
+use super::shared::Shared;
 use super::start::Standing;
+use super::watch::Watch;
 use asked::Asked;
 
 /// How long what is planned may still be delivered when partitions are to be given back.
@@ -75,6 +75,7 @@ struct Client {
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
     /// Queues are being taken elsewhere: one such order at a time, so that an old one never undoes a new one.
     seeking: bool,
+    watch: Watch,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
     /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
@@ -157,6 +158,7 @@ impl Client {
             questions: 0,
             asked: FuturesUnordered::new(),
             seeking: false,
+            watch: Watch::new(now),
             assigned: BTreeSet::new(),
             refused: None,
             holds_commits: false,
@@ -198,6 +200,9 @@ impl Client {
             }
             self.hear_sessions();
             self.seek();
+            for question in self.watch.due(&self.shared, &self.consumer, Instant::now()) {
+                self.asked.push(Box::pin(async move { Asked::Watched(question.await) }));
+            }
             self.step();
             self.look_after_copies();
             self.commit();
@@ -232,6 +237,7 @@ impl Client {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, "kafka: assigned");
+                self.watch.rebalanced(Instant::now());
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
@@ -243,6 +249,7 @@ impl Client {
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, lost, "kafka: to be given back");
+                self.watch.rebalanced(Instant::now());
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -316,6 +323,13 @@ impl Client {
     }
 
     /// Answers that partitions have been given back.
+    /// Partitions that are ours are read on from there, whatever became of their queues: librdkafka does not seek one that it
+    /// has given up, as it does when an offset is out of range.
+    fn reseat(&mut self, to: &[(Part, i64)]) {
+        self.unassign(&to.iter().map(|(part, _)| part.clone()).collect::<Vec<_>>());
+        self.assign(&to.iter().map(|(part, at)| (part.clone(), Offset::Offset(*at))).collect::<Vec<_>>());
+    }
+
     fn unassign(&mut self, parts: &[Part]) {
         if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
         {
@@ -330,7 +344,11 @@ impl Client {
             for (part, error) in session.take_faults() {
                 let out = matches!(
                     error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                    Some(
+                        RDKafkaErrorCode::AutoOffsetReset
+                            | RDKafkaErrorCode::OffsetOutOfRange
+                            | RDKafkaErrorCode::LogTruncation
+                    )
                 );
                 if out {
                     self.ask_bounds(part, Duration::ZERO);
@@ -424,16 +442,17 @@ impl Client {
         }
         let mut told_of = Vec::with_capacity(standing.len());
         let mut not_read = Vec::new();
-        for Standing { part, committed, start } in standing {
-            let told = committed.map(|(offset, metadata)| Told::parse(offset, &metadata, &self.shared.mark));
-            match told.transpose() {
+        for Standing { part, topic, told, start, found } in standing {
+            match told {
                 Ok(told) => {
                     let at =
                         told.as_ref().map_or(start, |told| told.plans.last().map_or(told.offset, |plan| plan.offset));
+                    found.iter().for_each(|found| self.shared.found(&part, found));
+                    self.shared.identify(&part, topic);
                     told_of.push((part, told, at));
                 }
-                Err(unreadable) => {
-                    self.shared.cannot_follow(&part, &unreadable);
+                Err(found) => {
+                    self.shared.halt(&part, found);
                     not_read.push(part);
                 }
             }
@@ -451,17 +470,13 @@ impl Client {
             let read = begins.iter().map(|(part, offset)| (part.clone(), Offset::Offset(*offset)));
             let not_read = not_read.iter().map(|part| (part.clone(), Offset::End));
             self.assign(&read.chain(not_read).collect::<Vec<_>>());
+        } else {
+            self.reseat(&begins);
         }
         // What cannot be followed now may have come back by the next time: librdkafka remembers a pause.
         let _ = self.consumer.resume(&list(begins.iter().map(|(part, _)| (part, Offset::Invalid))));
         let _ = self.consumer.pause(&list(not_read.iter().map(|part| (part, Offset::Invalid))));
-        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
-        if !is_new {
-            self.shared.seek(begins.into_iter().filter_map(|(part, offset)| {
-                let session = self.shared.session_of(&part)?;
-                Some(Seek { session, part, offset })
-            }));
-        }
+        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings);
     }
 
     /// Tells the group what is new, if nothing is on its way.
@@ -474,7 +489,7 @@ impl Client {
         for (part, told) in &news {
             let _ = list.add_partition_offset(&part.topic, part.partition, Offset::Offset(told.offset));
             if let Some(mut element) = list.find_partition(&part.topic, part.partition) {
-                element.set_metadata(told.metadata(&self.shared.mark));
+                element.set_metadata(told.metadata(&self.shared.mark, self.shared.topic_of(part).as_ref()));
             }
         }
         if let Err(error) = send(&self.consumer, &list) {
