@@ -50,6 +50,7 @@ pub struct Shared {
     pub answered: Notify,
     /// The source is left.
     pub leaving: CancellationToken,
+    logged: Mutex<super::words::Logged>,
     ledger: Mutex<Ledger>,
     sessions: Mutex<Sessions>,
     /// Where queues of partitions are to be taken.
@@ -145,6 +146,7 @@ impl Shared {
             news: Arc::default(),
             answered: Notify::new(),
             leaving: CancellationToken::new(),
+            logged: Mutex::default(),
             ledger: Mutex::default(),
             sessions: Mutex::default(),
             seeks: Mutex::default(),
@@ -394,8 +396,12 @@ impl Shared {
     /// Something is wrong with the brokers; librdkafka goes on trying.
     pub fn say(&self, error: &KafkaError, reason: &str) {
         let (message, hint) = in_words_with(error, reason);
-        self.trouble.again(&message, hint, self.ground.clock.now_ms(), None);
-        tracing::warn!(pipeline = self.pipeline, hint, "kafka: {message}");
+        let now_ms = self.ground.clock.now_ms();
+        self.trouble.again(&message, hint, now_ms, None);
+        let due = self.logged.lock().unwrap_or_else(PoisonError::into_inner).is_due(&message, now_ms);
+        if let Some(again) = due {
+            tracing::warn!(pipeline = self.pipeline, again = (again > 0).then_some(again), hint, "kafka: {message}");
+        }
     }
 
     /// The brokers answer as they should.
