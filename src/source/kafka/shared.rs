@@ -184,7 +184,6 @@ impl Shared {
 
     /// Partitions are ours, with what the group knows of them: gives out the shards that they are read as. One shard for
     /// each, or one for all if they are merged.
-    ///
     pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>) {
         let offsets: BTreeMap<Part, i64> =
             openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
