@@ -20,6 +20,7 @@ mod kafka;
 mod kafka_config;
 mod kafka_group;
 mod kafka_model;
+mod kafka_policy;
 mod lambda;
 mod metrics;
 mod model;

@@ -9,6 +9,7 @@
 //! since librdkafka sends one that waits for a coordinator under the member's *next* generation.
 
 mod asked;
+mod assignment;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -31,11 +32,12 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
-use super::plan::Told;
 use super::session::Opening;
 use super::shared::{Seek, Shared};
 use super::start::Standing;
+use super::watch::Watch;
 use asked::Asked;
+use assignment::BLIND_OFFSET;
 
 /// How long what is planned may still be delivered when partitions are to be given back.
 const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
@@ -47,9 +49,6 @@ const TICK: Duration = Duration::from_millis(500);
 const NEXT_LIFE_PAUSE: Duration = Duration::from_secs(2);
 /// Partitions that share the memory at first; more make the client begin anew with less for each.
 const PARTITIONS_EXPECTED: usize = 16;
-/// Where partitions stand of which nothing is fetched: a seek takes them elsewhere. Not a logical offset such as the end of a
-/// log, which librdkafka 2.12 asks the broker for: what is answered after a seek it asks again, and goes there.
-const BLIND_OFFSET: i64 = 0;
 /// How long the end may wait for a commit on its way, and again for what was asked.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How long the end waits until the member is gone; it goes in any case, and the next life is another member.
@@ -78,10 +77,13 @@ struct Client {
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
     /// Queues are being taken elsewhere: one such order at a time, so that an old one never undoes a new one.
     seeking: bool,
+    watch: Watch,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
     /// Those of which nothing is fetched; librdkafka remembers that also of those that go and come back.
     paused: BTreeSet<Part>,
+    /// Those that librdkafka has given up as their offset was out of range: no seek wakes them, only another assignment.
+    stopped: BTreeSet<Part>,
     /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
     refused: Option<KafkaError>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
@@ -162,8 +164,10 @@ impl Client {
             questions: 0,
             asked: FuturesUnordered::new(),
             seeking: false,
+            watch: Watch::new(now),
             assigned: BTreeSet::new(),
             paused: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             refused: None,
             holds_commits: false,
             commit_not_before: now,
@@ -204,6 +208,9 @@ impl Client {
             }
             self.hear_sessions();
             self.seek();
+            for question in self.watch.due(&self.shared, &self.consumer, Instant::now()) {
+                self.asked.push(Box::pin(async move { Asked::Watched(question.await) }));
+            }
             self.step();
             self.look_after_copies();
             self.commit();
@@ -238,6 +245,7 @@ impl Client {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, "kafka: assigned");
+                self.watch.rebalanced(Instant::now());
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
@@ -249,6 +257,7 @@ impl Client {
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, lost, "kafka: to be given back");
+                self.watch.rebalanced(Instant::now());
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -308,49 +317,20 @@ impl Client {
         self.steps.push_back(Step::TakeUpAnew(parts));
     }
 
-    /// Answers that partitions have come, of which nothing is read as yet.
-    fn assign_blind(&mut self, parts: &[Part]) {
-        self.pause(parts);
-        self.assign(&parts.iter().map(|part| (part, BLIND_OFFSET)).collect::<Vec<_>>());
-    }
-
-    /// Fetches nothing of partitions, of which none may be read. (One that is at work would skip what it has fetched.)
-    fn pause(&mut self, parts: &[Part]) {
-        // One that never had a queue cannot be paused.
-        parts.iter().for_each(|part| drop(self.consumer.split_partition_queue(&part.topic, part.partition)));
-        if let Err(error) = self.consumer.pause(&list(parts.iter().map(|part| (part, Offset::Invalid)))) {
-            self.refused = Some(error);
-        }
-        self.paused.extend(parts.iter().cloned());
-    }
-
-    /// Answers that partitions have come. All of them, as librdkafka wants the same ones back.
-    fn assign(&mut self, parts: &[(&Part, i64)]) {
-        let offsets = list(parts.iter().map(|(part, offset)| (*part, Offset::Offset(*offset))));
-        if let Err(error) = self.consumer.incremental_assign(&offsets) {
-            self.refused = Some(error);
-        }
-        self.assigned.extend(parts.iter().map(|(part, _)| (*part).clone()));
-    }
-
-    /// Answers that partitions have been given back.
-    fn unassign(&mut self, parts: &[Part]) {
-        if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
-        {
-            self.refused = Some(error);
-        }
-        self.assigned.retain(|part| !parts.contains(part));
-    }
-
     /// What the queues of partitions complained of.
     fn hear_sessions(&mut self) {
         for session in self.shared.all_sessions() {
             for (part, error) in session.take_faults() {
                 let out = matches!(
                     error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                    Some(
+                        RDKafkaErrorCode::AutoOffsetReset
+                            | RDKafkaErrorCode::OffsetOutOfRange
+                            | RDKafkaErrorCode::LogTruncation
+                    )
                 );
                 if out {
+                    self.stopped.insert(part.clone());
                     self.ask_bounds(part, Duration::ZERO);
                 } else {
                     self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
@@ -434,6 +414,10 @@ impl Client {
 
     /// Partitions are taken up where the group says that they stand.
     fn take_up(&mut self, mut standing: Vec<Standing>) {
+        if standing.iter().any(|standing| self.stopped.contains(&standing.part)) && !self.may_reseat() {
+            // It is asked again.
+            return;
+        }
         let Some(step) = self.step_done() else { return };
         let is_new = matches!(step, Step::Assign(_));
         if !is_new {
@@ -442,16 +426,17 @@ impl Client {
         }
         let mut told_of = Vec::with_capacity(standing.len());
         let mut not_read = Vec::new();
-        for Standing { part, committed, start } in standing {
-            let told = committed.map(|(offset, metadata)| Told::parse(offset, &metadata, &self.shared.mark));
-            match told.transpose() {
+        for Standing { part, topic, told, start, found } in standing {
+            match told {
                 Ok(told) => {
                     let at =
                         told.as_ref().map_or(start, |told| told.plans.last().map_or(told.offset, |plan| plan.offset));
+                    found.iter().for_each(|found| self.shared.found(&part, found));
+                    self.shared.identify(&part, topic);
                     told_of.push((part, told, at));
                 }
-                Err(unreadable) => {
-                    self.shared.cannot_follow(&part, &unreadable);
+                Err(found) => {
+                    self.shared.halt(&part, found);
                     not_read.push(part);
                 }
             }
@@ -461,24 +446,24 @@ impl Client {
             .filter_map(|(part, _, offset)| {
                 // Before it is assigned: records that come go there from the first on.
                 let queue = self.consumer.split_partition_queue(&part.topic, part.partition)?;
-                Some(Opening { part: part.clone(), offset: *offset, queue })
+                let seeking = !is_new && !self.stopped.contains(part);
+                Some(Opening { part: part.clone(), offset: *offset, queue, seeking })
             })
             .collect();
-        let begins: Vec<(Part, i64)> = told_of.iter().map(|(part, _, offset)| (part.clone(), *offset)).collect();
+        let mut begins: Vec<(Part, i64)> = told_of.iter().map(|(part, _, offset)| (part.clone(), *offset)).collect();
         if is_new {
-            // librdkafka remembers a pause of one that went and comes back.
-            let back =
-                begins.iter().map(|(part, _)| (part, Offset::Invalid)).filter(|(part, _)| self.paused.remove(*part));
-            if let Err(error) = self.consumer.resume(&list(back.collect::<Vec<_>>().into_iter())) {
-                self.refused = Some(error);
-            }
+            self.resume(&begins);
             self.pause(&not_read);
             let read = begins.iter().map(|(part, offset)| (part, *offset));
             self.assign(&read.chain(not_read.iter().map(|part| (part, BLIND_OFFSET))).collect::<Vec<_>>());
         } else {
             self.pause(&not_read);
+            let (stopped, others): (Vec<_>, Vec<_>) =
+                begins.into_iter().partition(|(part, _)| self.stopped.contains(part));
+            self.reseat(&stopped);
+            begins = others;
         }
-        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
+        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings);
         if !is_new {
             self.shared.seek(begins.into_iter().filter_map(|(part, offset)| {
                 let session = self.shared.session_of(&part)?;
@@ -497,7 +482,7 @@ impl Client {
         for (part, told) in &news {
             let _ = list.add_partition_offset(&part.topic, part.partition, Offset::Offset(told.offset));
             if let Some(mut element) = list.find_partition(&part.topic, part.partition) {
-                element.set_metadata(told.metadata(&self.shared.mark));
+                element.set_metadata(told.metadata(&self.shared.mark, self.shared.topic_of(part).as_ref()));
             }
         }
         if let Err(error) = send(&self.consumer, &list) {

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::ledger::{Answer, Part};
 use super::shared::Shared;
 use super::stats::Stats;
+use super::words::{is_failure, saying};
 
 /// What librdkafka tells the client; it is called from polls.
 pub struct Context {
@@ -56,6 +57,11 @@ impl Context {
         self.ready.notify_one();
     }
 
+    /// Whether it was told something that it has not heard.
+    pub fn has_news(&self) -> bool {
+        !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// What it was told, the oldest first.
     pub fn next(&self) -> Option<Event> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
@@ -68,11 +74,9 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let pipeline = self.shared.pipeline.as_str();
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            level if is_failure(level, facility) => {
                 tracing::debug!(pipeline, facility, "librdkafka: {message}");
-                // `[thrd:b1:9092/bootstrap]: b1:9092/bootstrap: Connect to ..`
-                let said = message.split_once("]: ").map_or(message, |(_, said)| said);
-                said.clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
+                saying(message).clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
             }
             _ => tracing::trace!(pipeline, facility, "librdkafka: {message}"),
         }

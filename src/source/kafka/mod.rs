@@ -7,8 +7,10 @@
 //! delivered by the next owner from the handover copy, byte for byte; what it had not planned nobody has seen. The group's
 //! coordinator is the one truth about positions: a node's own state may be lost.
 
+mod begun;
 mod client;
 mod context;
+mod describe;
 mod flood;
 mod judge;
 pub mod ledger;
@@ -16,13 +18,16 @@ mod look;
 mod msk;
 pub mod options;
 pub mod plan;
+mod policy;
 pub mod properties;
 pub mod security;
 mod session;
 mod shared;
 mod start;
 mod stats;
+mod sweep;
 mod tokens;
+mod watch;
 pub mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,17 +73,19 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// A member of the group that joins when its first shard is asked for.
+    /// A member of the group that joins when its first shard is asked for. `interval`: how long chunks are open. `sink`
+    /// remembers what the group has begun.
     pub fn open(
-        (pipeline, options, sink_url): (&str, &Options, &str),
+        of: (&str, &Options, Duration),
+        sink: (&str, ObjectSink),
         ground: &Ground,
         budget: &Budget,
         metrics: &PipelineMetrics,
     ) -> KafkaSource {
         let (give, given) = mpsc::unbounded_channel();
         let memory_bytes = budget.bytes() / MEMORY_PART;
-        let of = (metrics.kafka(), metrics.live.reading());
-        let shared = Shared::new(pipeline, options, sink_url, ground, memory_bytes, of, give);
+        let seen = (metrics.kafka(), metrics.live.reading());
+        let shared = Shared::new(of, sink, ground, memory_bytes, seen, give);
         KafkaSource {
             shared: Arc::new(shared),
             given: AsyncMutex::new(given),
@@ -157,6 +164,7 @@ impl Source for KafkaSource {
             }
             answered.await;
         }
+        self.shared.begin(&session).await?;
         let at = from.cloned().unwrap_or_else(|| session.begin());
         if let Some(to) = session.rewind(&at)? {
             let to = to.into_iter().map(|(part, offset)| Seek { session: session.clone(), part, offset });

@@ -115,21 +115,23 @@ pub struct Opening {
     pub part: Part,
     pub offset: i64,
     pub queue: PartitionQueue<Context>,
+    /// Its queue is elsewhere: nothing is taken before [`Session::sought`].
+    pub seeking: bool,
 }
 
 impl Session {
-    /// A session over these partitions. `seeking`: nothing is taken before [`Session::sought`]. `complain` is told when a queue
-    /// says that something is wrong.
+    /// A session over these partitions. `complain` is told when a queue says that something is wrong.
     pub fn new(
         shard: Shard,
         openings: Vec<Opening>,
-        (merged, tombstones, seeking): (bool, Tombstones, bool),
+        (merged, tombstones): (bool, Tombstones),
         (metrics, clock, complain): (KafkaMetrics, Clock, Arc<Notify>),
     ) -> Session {
         let offsets: Vec<i64> = openings.iter().map(|opening| opening.offset).collect();
         let position = if merged { 0 } else { offsets.first().map_or(0, |offset| of_offset(*offset)) };
         let ends = offsets.iter().map(|offset| AtomicI64::new(*offset)).collect();
         let ready = Arc::new(Notify::new());
+        let seeking = openings.iter().map(|opening| opening.seeking).collect();
         let (parts, queues): (Vec<_>, Vec<_>) = openings
             .into_iter()
             .map(|Opening { part, mut queue, .. }| {
@@ -138,7 +140,6 @@ impl Session {
                 (part, Some(queue))
             })
             .unzip();
-        let seeking = vec![seeking; parts.len()];
         let marks = Marks { at: position, offsets: offsets.clone(), ahead: VecDeque::new() };
         let inside = Inside { queues, offsets, position, marks, turn: 0, faults: Vec::new(), jumped: false, seeking };
         let (inside, lost) = (Mutex::new(inside), CancellationToken::new());

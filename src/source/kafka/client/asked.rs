@@ -14,7 +14,8 @@ use super::super::context::Context;
 use super::super::ledger::Part;
 use super::super::plan::{SinkMark, Told};
 use super::super::shared::{Orphan, Seek};
-use super::super::start::{self, Standing};
+use super::super::start::{self, Standing, Unasked};
+use super::super::watch::Watched;
 use super::{AGAIN_PAUSE, Client, list};
 
 /// How long a question to the brokers may take.
@@ -23,13 +24,14 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What was asked, and is answered now.
 pub enum Asked {
     /// With the number of the question: one that is out of date is heard no more.
-    Standing(u64, Result<Vec<Standing>, KafkaError>),
+    Standing(u64, Result<Vec<Standing>, Unasked>),
     /// Reading was taken up elsewhere; the answer says whether it was.
     Sought(Vec<Seek>, Result<(), KafkaError>),
     /// What the broker still has of a partition: its first offset and its last.
     Bounds(Part, Result<(i64, i64), KafkaError>),
     /// Handover copies of which the group knows nothing, and those that it was not asked about.
     Copies(Vec<Orphan>, Vec<Orphan>),
+    Watched(Watched),
     /// It answers nothing.
     Done,
 }
@@ -43,8 +45,7 @@ impl Client {
         self.questions += 1;
         let number = self.questions;
         self.waits_for = Some(number);
-        let (consumer, start) = (self.consumer.clone(), self.shared.options.start);
-        let ask = off_thread(move || start::ask(&consumer, &parts, start, ASK_TIMEOUT));
+        let ask = start::ask(self.shared.clone(), self.consumer.clone(), parts);
         self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
     }
 
@@ -111,8 +112,8 @@ impl Client {
                 self.waits_for = None;
                 match standing {
                     Ok(standing) => self.take_up(standing),
-                    Err(error) => {
-                        self.shared.say(&error, "");
+                    Err(why) => {
+                        self.shared.say_unasked(&why);
                         self.ask_not_before = Instant::now() + AGAIN_PAUSE;
                     }
                 }
@@ -130,11 +131,13 @@ impl Client {
                 self.paused.retain(|part| !seeks.iter().any(|seek| seek.part == *part));
                 seeks.iter().for_each(|seek| seek.session.sought(&seek.part, seek.offset));
             }
+            Asked::Bounds(part, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, AGAIN_PAUSE),
             Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, first, last)
+                if let Some(offset) = self.shared.out_of_range(&part, (first, last))
                     && let Some(session) = self.shared.session_of(&part)
                 {
-                    self.shared.seek([Seek { session, part, offset }]);
+                    self.reseat(&[(part.clone(), offset)]);
+                    session.sought(&part, offset);
                 }
             }
             Asked::Bounds(part, Err(error)) => {
@@ -155,6 +158,12 @@ impl Client {
                     }
                     Asked::Done
                 }));
+            }
+            Asked::Watched(watched) => {
+                let anew = self.watch.hear(&self.shared, watched, Instant::now());
+                if !anew.is_empty() {
+                    self.take_up_anew(anew);
+                }
             }
             Asked::Done => {}
         }
