@@ -121,9 +121,11 @@ impl Client {
             Asked::Sought(seeks, Err(error)) => {
                 self.seeking = false;
                 self.shared.say(&error, "");
-                // Wherever it stands now: from what the group knows.
+                // Wherever they stand now: from what the group knows, by another assignment.
                 let ours = seeks.into_iter().filter(|seek| !seek.session.is_lost());
-                self.take_up_anew(ours.map(|seek| seek.part).collect());
+                let ours: BTreeSet<Part> = ours.map(|seek| seek.part).collect();
+                self.stopped.extend(ours.iter().cloned());
+                self.take_up_anew(ours);
                 self.ask_not_before = Instant::now() + AGAIN_PAUSE;
             }
             Asked::Sought(seeks, Ok(())) => {
