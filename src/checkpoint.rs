@@ -288,6 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_group_shares_is_counted_and_not_written_and_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::open(&Ground::real(), dir.path()).unwrap();
+        let session = Shard::new("k1a2b3c4dp0s7d2a90b4e1f0").unwrap();
+        let range = |start: u64, end: u64| ShardRange { shard: session.clone(), start: start.into(), end: end.into() };
+        checkpoint.begin(&session, &5.into());
+        assert_eq!(passed(checkpoint.advance(&range(5, 9), "a").unwrap()), ["a"]);
+        assert!(checkpoint.advance(&range(12, 20), "c").unwrap().is_empty());
+        checkpoint.begin(&shard(), &0.into());
+        checkpoint.advance(&self::range(0, 1), "ours").unwrap();
+        assert_eq!(peek(&*Ground::real().disk, dir.path()).unwrap().into_keys().collect::<Vec<_>>(), [shard()]);
+        assert_eq!(passed(checkpoint.forget(&session)), ["c"]);
+        assert!(checkpoint.advance(&range(9, 12), "late").unwrap().is_empty(), "it is another's");
+    }
+
+    #[test]
     fn it_grows_with_the_number_of_shards() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::open(&Ground::real(), dir.path()).unwrap();

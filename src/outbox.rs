@@ -311,7 +311,11 @@ impl Arriving {
         disk.rename(&self.path, &path)?;
         self.sealed = true;
         disk.sync_dir(&self.outbox.dir)?;
-        Sealed::read_back(disk, &path, self.written)
+        let sealed = Sealed::read_back(disk, &path, self.written);
+        if sealed.is_err() {
+            remove_if_there(disk, &path)?;
+        }
+        sealed
     }
 }
 
@@ -519,6 +523,28 @@ mod tests {
         outbox.remove(found.range()).unwrap();
         outbox.remove(found.range()).unwrap();
         assert!(outbox.pending().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_promise_of_another_node_arrives_whole_or_not_at_all() {
+        let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (_, promised) = sealed(there.path());
+        let whole = promised.read_file(0, promised.file_bytes() as usize).unwrap();
+        assert_eq!(crc32c::crc32c(&whole), promised.file_crc32c().unwrap());
+        let outbox = Outbox::open(&Ground::real(), here.path()).unwrap();
+        let arrive = |bytes: &[u8]| {
+            let mut arriving = outbox.arriving(promised.range()).unwrap();
+            bytes.chunks(1000).for_each(|piece| arriving.append(piece).unwrap());
+            arriving.seal()
+        };
+        let arrived = arrive(&whole).unwrap();
+        assert_eq!((arrived.range(), arrived.objects()), (promised.range(), promised.objects()));
+        let a = &arrived.objects()[0];
+        assert_eq!(arrived.read(a, 0, a.len as usize).unwrap(), promised.read(a, 0, a.len as usize).unwrap());
+        outbox.remove(promised.range()).unwrap();
+        drop(outbox.arriving(promised.range()).unwrap());
+        assert!(arrive(&whole[..whole.len() - 1]).is_err());
+        assert!(outbox.pending().unwrap().is_empty(), "what is damaged is no promise");
     }
 
     #[test]

@@ -31,6 +31,15 @@ impl Shard {
     pub fn is_session(&self) -> bool {
         self.0.starts_with('k')
     }
+
+    /// The log that it is, or is one owner's part of: positions of shards of one log are of one kind, and do not overlap.
+    pub fn log(&self) -> &str {
+        match self.0.rsplit_once('s') {
+            // What several partitions were merged into has positions of its own.
+            Some((log, _)) if self.is_session() && log.contains('p') => log,
+            _ => &self.0,
+        }
+    }
 }
 
 impl fmt::Display for Shard {
@@ -117,6 +126,15 @@ mod tests {
         assert_eq!(parse("0012"), Position::from(12));
         assert_eq!(Position::parse(""), None);
         assert_eq!(Position::parse("-1"), None);
+    }
+
+    #[test]
+    fn owners_of_a_partition_read_one_log() {
+        let log = |id: &str| Shard::new(id).unwrap().log().to_owned();
+        assert_eq!(log("k1a2b3c4dp12s7d2a90b4e1f0"), "k1a2b3c4dp12");
+        assert_eq!(log("k1a2b3c4dp12s000000000000"), "k1a2b3c4dp12");
+        assert_eq!(log("kms7d2a90b4e1f0"), "kms7d2a90b4e1f0");
+        assert_eq!(log("7d2a90b4e1f0"), "7d2a90b4e1f0");
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub const EXTENSION_BYTES_MAX: usize = 32;
 /// Digits that a position is padded to, so that a listing is in order (a longer one stays longer).
 const POSITION_DIGITS: usize = 16;
 
+/// hydrant's own folder in a sink, which readers pass over; no prefix leads there.
+pub const OWN_FOLDER: &str = "_hydrant/";
+
 /// What is wrong with a template, at which byte of it, and what to do, where that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateError {

@@ -35,6 +35,7 @@ use crate::budget::{Budget, Uploading};
 use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::Random;
+use crate::naming::OWN_FOLDER;
 
 use super::local::LocalRoot;
 use super::options::{Options, Place};
@@ -206,7 +207,7 @@ impl ObjectSink {
     ///
     /// `Ok(false)`: the store overwrites, or cannot create at all.
     pub async fn probe(&self) -> Result<bool, String> {
-        let name = format!("_hydrant/probe/{:016x}{:016x}", self.shared.random.u64(), self.shared.random.u64());
+        let name = format!("{OWN_FOLDER}probe/{:016x}{:016x}", self.shared.random.u64(), self.shared.random.u64());
         let path = self.shared.path(&name).map_err(|error| error.to_string())?;
         let words = |error: Error| format!("{}: {}", self.location(&name), trouble::in_words(&error).0);
         match self.shared.create(&path, Bytes::from_static(b"first").into()).await {

@@ -215,7 +215,8 @@ fn a_log_that_ends_before_what_was_delivered_stops_its_partition_or_goes_on_at_i
 fn old_handover_copies_that_no_plan_names_are_removed_and_no_others() {
     let (home, kafka) = (Home::new(), Kafka::new("orders", 1));
     begin(&home, &kafka, 1);
-    let object = files(&home.path("out")).into_iter().find(|path| !path.to_string_lossy().contains("/_hydrant/")).unwrap();
+    let object =
+        files(&home.path("out")).into_iter().find(|path| !path.to_string_lossy().contains("/_hydrant/")).unwrap();
     let name = object.file_name().unwrap().to_string_lossy().into_owned();
     let at = name.find("p0s").unwrap();
     let mark = &name[at - 8..at];

@@ -18,6 +18,7 @@ mod fuzz_corpus;
 mod json_schema;
 mod kafka;
 mod kafka_config;
+mod kafka_group;
 mod kafka_model;
 mod kafka_policy;
 mod lambda;

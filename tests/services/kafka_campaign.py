@@ -281,7 +281,8 @@ class Campaign:
     def report(self, verdicts):
         """The counts, as text."""
         nodes_of = {shard: node.name for node in self.nodes for shard in node.had}
-        lines = [f"seed {self.seed}, {time.monotonic() - self.start:.0f} s: " + ", ".join(f"{n} {what}" for what, n in sorted(self.did.items()))]
+        did = ", ".join(f"{count} {what}" for what, count in sorted(self.did.items()))
+        lines = [f"seed {self.seed}, {time.monotonic() - self.start:.0f} s: {did}"]
         for name, verdict in verdicts.items():
             moved = 0
             for (of, _), shards in self.shards_in_order().items():

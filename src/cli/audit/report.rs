@@ -80,7 +80,8 @@ impl Report {
             notes.push("the store does not list in the order of names: missing parts (-p01) cannot be told".to_owned());
         }
         for (pipeline, states) in states {
-            for shard in states.before.checkpoint.keys().chain(states.after.promises.keys()) {
+            let kept = states.before.checkpoint.keys().chain(states.after.promises.keys());
+            for shard in kept.filter(|shard| !shard.is_session()) {
                 shards.entry((pipeline.clone(), shard.to_string())).or_default();
             }
         }
@@ -159,9 +160,12 @@ fn judge_by_state(
             if dropped_ok { notes.push(gap) } else { findings.push(gap) }
         }
         (None, Some(_)) if after.promised(shard).is_none() => {
-            let whose = match shard.as_str().starts_with(SHARD_PREFIX) {
-                true => "of a replay that is over, of which the state folder keeps nothing",
-                false => "the state folder does not know this shard",
+            let whose = match shard.as_str() {
+                id if id.starts_with(SHARD_PREFIX) => {
+                    "of a replay that is over, of which the state folder keeps nothing"
+                }
+                _ if shard.is_session() => "its consumer group keeps the positions",
+                _ => "the state folder does not know this shard",
             };
             notes.push(format!("{whose}: judged by names alone"));
         }

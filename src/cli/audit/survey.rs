@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::ranges::{Found, Ranges};
 use crate::error::{Blame, Fault};
-use crate::naming::ObjectName;
+use crate::naming::{OWN_FOLDER, ObjectName};
 use crate::position::ShardRange;
 use crate::sink::{Listed, ListedKind};
 
@@ -24,7 +24,7 @@ pub struct Survey {
     only: Option<String>,
     pub objects: u64,
     pub bytes: u64,
-    /// By pipeline and shard.
+    /// By pipeline and log: all owners of a Kafka partition together.
     pub shards: BTreeMap<(String, String), OfShard>,
     /// Names that are not ours.
     pub foreign: Found<String>,
@@ -80,6 +80,9 @@ impl Survey {
             self.leftovers.add(name);
             return Ok(());
         }
+        if name.starts_with(OWN_FOLDER) {
+            return Ok(());
+        }
         let Some(parsed) = ObjectName::parse(&name).filter(|_| kind == ListedKind::Object) else {
             self.foreign.add(name);
             return Ok(());
@@ -90,7 +93,7 @@ impl Survey {
         }
         self.objects += 1;
         self.bytes += bytes;
-        let key = (parsed.pipeline.clone(), parsed.range.shard.to_string());
+        let key = (parsed.pipeline.clone(), parsed.range.shard.log().to_owned());
         if self.shards.len() >= SHARDS_MAX && !self.shards.contains_key(&key) {
             return Err(too_many(format!("more than {SHARDS_MAX} shards")));
         }
@@ -134,7 +137,7 @@ impl Survey {
             parts.sort_unstable();
             let missing = parts.iter().zip(0u32..).find(|(part, expected)| **part != *expected);
             if let Some((_, expected)) = missing
-                && let Some(shard) = self.shards.get_mut(&(pipeline.clone(), range.shard.to_string()))
+                && let Some(shard) = self.shards.get_mut(&(pipeline.clone(), range.shard.log().to_owned()))
             {
                 let (prefix, pipeline, range) = (prefix.clone(), pipeline.clone(), range.clone());
                 let name = ObjectName { prefix, pipeline, range, part: expected, extension };
@@ -172,6 +175,18 @@ mod tests {
             survey.see(listed).unwrap();
         }
         survey.finish()
+    }
+
+    #[test]
+    fn owners_of_a_kafka_partition_are_judged_together_and_our_own_folder_is_nobody_s() {
+        let mut survey = survey(&[
+            "_hydrant/handover/p/k1a2b3c4dp3s000000000002-7-9.sealed",
+            "p-k1a2b3c4dp3s000000000001-0000000000000000-0000000000000005.log",
+            "p-k1a2b3c4dp3s000000000002-0000000000000004-0000000000000009.log",
+        ]);
+        assert_eq!(survey.foreign.total, 0);
+        let of_partition = survey.shards.remove(&("p".to_owned(), "k1a2b3c4dp3".to_owned())).unwrap();
+        assert_eq!(of_partition.ranges.judge(None).unwrap().overlaps.total, 1);
     }
 
     #[test]

@@ -390,9 +390,9 @@ mod tests {
                 ("auto.offset.reset", "error"),
                 ("isolation.level", "read_committed"),
                 ("partition.assignment.strategy", strategy),
-                ("queued.max.messages.kbytes", "4882"),
+                ("queued.max.messages.kbytes", "4096"),
                 ("fetch.max.bytes", "10000000"),
-                ("fetch.message.max.bytes", "5000000"),
+                ("fetch.message.max.bytes", "1048576"),
                 ("security.protocol", "plaintext"),
             ] {
                 assert_eq!(native.get(name).unwrap(), value, "{name}");

@@ -142,10 +142,10 @@ const FETCH_BYTES_MIN: usize = 1 << 20;
 /// What librdkafka wants to be left of a response around what is fetched, in bytes.
 const RESPONSE_HEAD_BYTES: usize = 512;
 /// Of one partition in a response, in bytes; a larger batch of records comes whole.
-const PARTITION_FETCH_BYTES_MAX: usize = 8 << 20;
+const PARTITION_FETCH_BYTES_MAX: usize = 1 << 20;
 const PARTITION_FETCH_BYTES_MIN: usize = 16 << 10;
-/// The most that librdkafka takes for `queued.max.messages.kbytes`.
-const QUEUED_KBYTES_MAX: usize = 2_097_151;
+/// Of one partition, fetched ahead and not taken, in KiB: more only falls out of caches.
+const QUEUED_KBYTES_MAX: usize = 4096;
 /// New partitions and topics are seen so soon, in milliseconds.
 const METADATA_REFRESH_MS: &str = "30000";
 /// Consumption statistics come so often, in milliseconds.

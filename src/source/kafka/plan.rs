@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::naming::OWN_FOLDER;
 use crate::position::{Position, Shard};
 
 /// Plans of one partition that may be under way; with the longest shards and positions they stay below 4096 bytes.
@@ -35,15 +36,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the shard was one partition's: then nobody else has a plan for the same chunk.
-    pub fn is_of_one_partition(&self) -> bool {
-        self.shard.as_str().contains('p')
-    }
-
     /// The name of its handover copy, for a pipeline.
     pub fn copy_name(&self, pipeline: &str) -> String {
         copy_name(pipeline, &self.shard, &self.start, &self.end)
     }
+}
+
+/// Whether the shard is one partition's: then nobody else has a plan for the same chunk.
+pub fn is_of_one_partition(shard: &Shard) -> bool {
+    shard.as_str().contains('p')
 }
 
 /// The name below a sink under which the sealed file of a range lies, for whoever owns its shard next.
@@ -53,7 +54,7 @@ pub fn copy_name(pipeline: &str, shard: &Shard, start: &Position, end: &Position
 
 /// The folder of a pipeline's handover copies, below the sink.
 pub fn copies_of(pipeline: &str) -> String {
-    format!("_hydrant/handover/{pipeline}/")
+    format!("{OWN_FOLDER}handover/{pipeline}/")
 }
 
 /// What the group knows of a partition.

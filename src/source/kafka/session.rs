@@ -35,6 +35,8 @@ use super::options::Tombstones;
 const READ_BYTES: usize = 1 << 20;
 /// Records of one read, at the most: small ones cost memory too.
 const READ_RECORDS: usize = 1 << 15;
+/// From the first record that came to a look at what has come: one by one they would cost more.
+const GATHER_PAUSE: Duration = Duration::from_millis(5);
 /// A reader that was not told of records looks for itself so often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -156,16 +158,20 @@ impl Session {
 
     /// By part: where all before the end of `range` is read; `None` if no read ended there.
     pub fn ends_of(&self, range: &ShardRange) -> Option<Vec<(Part, i64)>> {
-        let (start, end) = (range.start.as_u64()?, range.end.as_u64()?);
+        let end = range.end.as_u64()?;
         let offsets = match self.merged {
-            true => {
-                let marks = &mut self.inside().marks;
-                marks.forget_before(start);
-                marks.at(end)?
-            }
+            true => self.inside().marks.at(end)?,
             false => vec![i64::try_from(end).ok()?],
         };
         Some(self.parts.iter().cloned().zip(offsets).collect())
+    }
+
+    /// All before `upto` is delivered: nothing before it is asked for any more. (Until then it may be, in any order: copies of
+    /// chunks are put at the same time, and each is claimed when its own is there.)
+    pub fn delivered(&self, upto: &Position) {
+        if let Some(upto) = upto.as_u64().filter(|_| self.merged) {
+            self.inside().marks.forget_before(upto);
+        }
     }
 
     /// Sets reading back to `at`; by part, where its queue is to be taken, if it is not there: nothing is read until it is.
@@ -217,10 +223,11 @@ impl Session {
         }
     }
 
-    /// The queue of a partition has been taken to where it is to be read on.
-    pub fn sought(&self, part: &Part) {
+    /// The queue of a partition has been taken to this offset. If it is wanted elsewhere since, that is to be sought yet.
+    pub fn sought(&self, part: &Part, offset: i64) {
         if let Some(index) = self.parts.iter().position(|other| other == part) {
-            self.inside().seeking[index] = false;
+            let mut inside = self.inside();
+            inside.seeking[index] &= inside.offsets[index] != offset;
             self.ready.notify_one();
         }
     }
@@ -359,7 +366,9 @@ impl Reader for SessionReader {
                 self.at = read.end.clone();
                 return Ok(Some(read));
             }
-            let _ = tokio::time::timeout(LOOK_INTERVAL, session.ready.notified()).await;
+            if tokio::time::timeout(LOOK_INTERVAL, session.ready.notified()).await.is_ok() {
+                tokio::time::sleep(GATHER_PAUSE).await;
+            }
         }
     }
 }

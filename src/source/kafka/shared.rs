@@ -23,7 +23,7 @@ use super::begun::Begun;
 use super::describe::TopicNow;
 use super::ledger::{Ledger, Part};
 use super::options::{Isolation, OnLost, Options, Speaks};
-use super::plan::{SinkMark, Told, TopicId, copy_name};
+use super::plan::{Plan, SinkMark, Told, TopicId, copy_name, is_of_one_partition};
 use super::policy::Found;
 use super::session::{Opening, Session};
 use super::start::Unasked;
@@ -53,11 +53,12 @@ pub struct Shared {
     ledger: Mutex<Ledger>,
     sessions: Mutex<Sessions>,
     /// Where queues of partitions are to be taken.
-    seeks: Mutex<Vec<(Part, i64)>>,
+    seeks: Mutex<Vec<Seek>>,
     /// Handover copies that lie in a store: by shard and end.
     copies: Mutex<BTreeMap<(Shard, Position), HandoverCopy>>,
     /// As which member the group knows us, and all of its members.
     group: Mutex<(String, Vec<MemberNow>)>,
+    orphans: Mutex<Vec<Orphan>>,
     trouble: InTrouble,
 }
 
@@ -75,12 +76,50 @@ struct Sessions {
     said: BTreeMap<Part, Found>,
 }
 
+/// Where the queue of a session's partition is to be taken.
+pub struct Seek {
+    pub session: Arc<Session>,
+    pub part: Part,
+    pub offset: i64,
+}
+
+/// A handover copy that may be nobody's: somebody needs it if the group knows its plan, else nobody does.
+#[derive(Clone)]
+pub struct Orphan {
+    pub name: String,
+    pub sink: ObjectSink,
+    /// The partitions that its plan is of, as far as we know.
+    pub parts: Vec<Part>,
+    /// It may be of others too: of a merged shard an heir knows only its own.
+    pub may_be_of_any: bool,
+    shard: Shard,
+    end: Position,
+}
+
+impl Orphan {
+    /// Whether it is the copy of this plan.
+    pub fn is_of(&self, plan: &Plan) -> bool {
+        plan.shard == self.shard && plan.end == self.end
+    }
+}
+
 /// A handover copy.
 struct HandoverCopy {
     name: String,
     sink: ObjectSink,
     /// The session that is to own its partitions when it is settled: else another node may need it.
     of: Arc<Session>,
+}
+
+impl HandoverCopy {
+    fn is_merged_by_another(&self, shard: &Shard) -> bool {
+        *shard != self.of.shard && !is_of_one_partition(shard)
+    }
+
+    fn orphan(self, shard: Shard, end: Position) -> Orphan {
+        let may_be_of_any = self.is_merged_by_another(&shard);
+        Orphan { name: self.name, sink: self.sink, parts: self.of.parts.clone(), may_be_of_any, shard, end }
+    }
 }
 
 impl Shared {
@@ -111,6 +150,7 @@ impl Shared {
             seeks: Mutex::default(),
             copies: Mutex::default(),
             group: Mutex::default(),
+            orphans: Mutex::default(),
             trouble,
         }
     }
@@ -143,7 +183,7 @@ impl Shared {
     /// Partitions are ours, with what the group knows of them: gives out the shards that they are read as. One shard for
     /// each, or one for all if they are merged.
     ///
-    /// `seeking`: nothing is read of them before [`Shared::sought`].
+    /// `seeking`: nothing is read of them before [`Session::sought`].
     pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>, seeking: bool) {
         let offsets: BTreeMap<Part, i64> =
             openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
@@ -223,24 +263,37 @@ impl Shared {
         self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
     }
 
-    /// A partition is not ours any more, or not as it was: its session ends. Answers what else was merged into that.
+    /// The session that a partition is read as, while it is ours.
+    pub fn session_of(&self, part: &Part) -> Option<Arc<Session>> {
+        let sessions = self.sessions();
+        sessions.of_part.get(part).and_then(|shard| sessions.of_shard.get(shard)).cloned()
+    }
+
+    /// A partition is not ours any more, or not as it was: its session ends, for all that was merged into that. Answers what
+    /// else that was; nothing of it is told to the group any more, as half a plan would be followed.
     pub fn lose(&self, part: &Part) -> Vec<Part> {
         let session = {
             let mut sessions = self.sessions();
             sessions.halted.remove(part);
             sessions.topics.remove(part);
             let shard = sessions.of_part.remove(part);
-            shard.and_then(|shard| sessions.of_shard.remove(&shard))
+            let session = shard.and_then(|shard| sessions.of_shard.remove(&shard));
+            for part in session.iter().flat_map(|session| &session.parts) {
+                sessions.of_part.remove(part);
+                sessions.topics.remove(part);
+            }
+            session
         };
         self.ledger().lost(part);
-        if let Some(session) = session {
-            session.lose();
-            self.copies().retain(|_, copy| copy.of.shard != session.shard);
+        let Some(session) = session else {
             self.answered.notify_waiters();
-            return session.parts.iter().filter(|other| *other != part).cloned().collect();
-        }
+            return Vec::new();
+        };
+        session.parts.iter().for_each(|part| self.ledger().lost(part));
+        session.lose();
+        self.orphan_copies(&session);
         self.answered.notify_waiters();
-        Vec::new()
+        session.parts.iter().filter(|other| *other != part).cloned().collect()
     }
 
     /// Nothing is read any more.
@@ -253,36 +306,60 @@ impl Shared {
     pub fn lose_all(&self) {
         self.lose_sessions();
         *self.ledger() = Ledger::default();
+        self.sessions().halted.clear();
+        self.wanted_seeks();
     }
 
     fn copies(&self) -> MutexGuard<'_, BTreeMap<(Shard, Position), HandoverCopy>> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handover copy of a range lies in a store, to be removed when its plan is settled.
+    /// The handover copy of a range lies in a store, or is about to: it is to be removed when its plan is settled.
     pub fn keep_copy(&self, range: &ShardRange, sink: &ObjectSink, of: &Arc<Session>) {
         let name = copy_name(&self.pipeline, &range.shard, &range.start, &range.end);
         let copy = HandoverCopy { name, sink: sink.clone(), of: of.clone() };
         self.copies().insert((range.shard.clone(), range.end.clone()), copy);
+        if of.is_lost() {
+            self.orphan_copies(of);
+        }
+    }
+
+    /// Copies of a lost session: those that it has made may be nobody's; what it had inherited the next owner looks after.
+    fn orphan_copies(&self, session: &Session) {
+        let mut copies = self.copies();
+        let of_it = copies.extract_if(.., |_, copy| copy.of.shard == session.shard);
+        let made = of_it.filter(|((shard, _), _)| *shard == session.shard);
+        let orphans: Vec<Orphan> = made.map(|((shard, end), copy)| copy.orphan(shard, end)).collect();
+        drop(copies);
+        self.put_back_orphans(orphans);
+    }
+
+    /// Handover copies that may be nobody's.
+    pub fn take_orphans(&self) -> Vec<Orphan> {
+        std::mem::take(&mut self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These may be nobody's: the group is to be asked.
+    pub fn put_back_orphans(&self, orphans: Vec<Orphan>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
+    }
+
+    /// Removes a handover copy that nobody needs any more.
+    pub async fn remove_copy(&self, name: &str, sink: &ObjectSink) {
+        if let Err(error) = sink.remove(name).await {
+            tracing::warn!(pipeline = self.pipeline, "kafka: a handover copy stays behind: {error}");
+        }
     }
 
     /// Asks the client to take queues there. Their sessions read nothing until it has.
-    pub fn seek(&self, to: Vec<(Part, i64)>) {
+    pub fn seek(&self, to: impl IntoIterator<Item = Seek>) {
         self.seeks.lock().unwrap_or_else(PoisonError::into_inner).extend(to);
         self.news.notify_one();
     }
 
     /// What was asked for by [`Shared::seek`].
-    pub fn wanted_seeks(&self) -> Vec<(Part, i64)> {
+    pub fn wanted_seeks(&self) -> Vec<Seek> {
         std::mem::take(&mut self.seeks.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The queue of a partition is where it was asked to be.
-    pub fn sought(&self, part: &Part) {
-        let shard = self.sessions().of_part.get(part).cloned();
-        if let Some(session) = shard.and_then(|shard| self.session(&shard)) {
-            session.sought(part);
-        }
     }
 
     /// A token for brokers that want one.
@@ -302,13 +379,20 @@ impl Shared {
         if !ledger.settle(shard, upto) {
             return None;
         }
-        let mut copies = self.copies();
         let settled = |(of, end): &(Shard, Position)| of == shard && end <= upto;
-        let keys: Vec<_> = copies.keys().filter(|key| settled(key)).cloned().collect();
-        let copies = keys.iter().filter_map(|key| copies.remove(key));
-        // What was lost meanwhile is settled by others, who may need the copy for it.
-        let ours = |copy: &HandoverCopy| copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard));
-        Some(copies.filter(ours).map(|copy| (copy.name, copy.sink)).collect())
+        let mut copies = self.copies();
+        let copies: Vec<_> = copies.extract_if(.., |key, _| settled(key)).collect();
+        // What was lost meanwhile is settled by others, who may need the copy for it; so may other heirs.
+        let ours = |copy: &HandoverCopy| {
+            !copy.is_merged_by_another(shard) && copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard))
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = copies.into_iter().partition(|(_, copy)| ours(copy));
+        drop(ledger);
+        self.put_back_orphans(others.into_iter().map(|((shard, end), copy)| copy.orphan(shard, end)).collect());
+        if let Some(session) = self.session(shard) {
+            session.delivered(upto);
+        }
+        Some(ours.into_iter().map(|(_, copy)| (copy.name, copy.sink)).collect())
     }
 
     /// Something is wrong with the brokers; librdkafka goes on trying.
@@ -391,8 +475,7 @@ impl Shared {
 
     /// Whether nothing that was read of a partition is still to be delivered: it may be taken up anew without loss.
     pub fn is_idle(&self, part: &Part) -> bool {
-        let shard = self.sessions().of_part.get(part).cloned();
-        let Some(session) = shard.and_then(|shard| self.session(&shard)) else { return true };
+        let Some(session) = self.session_of(part) else { return true };
         let Some(index) = session.parts.iter().position(|other| other == part) else { return true };
         // Of a merged one others are read on all the time.
         session.parts.len() > 1 || self.ledger().committed(part) == session.offsets().get(index).copied()
@@ -408,11 +491,9 @@ impl Shared {
         sessions.topics.iter().filter(is_other).map(|(part, _)| part.clone()).collect()
     }
 
-    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
-    /// Answers where to go on now.
-    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
-        let shard = self.sessions().of_part.get(part).cloned()?;
-        let session = self.session(&shard)?;
+    /// The offset that is to be read next is not there any more; the broker has `first..end`. Answers where to go on now.
+    pub fn out_of_range(&self, part: &Part, first: i64, end: i64) -> Option<i64> {
+        let session = self.session_of(part)?;
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;
         if (first..=end).contains(&at) {
