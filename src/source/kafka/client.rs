@@ -78,6 +78,8 @@ struct Client {
     seeking: bool,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
+    /// Partitions of which librdkafka fetches no more, as they had no record at the offset: it cannot seek there either.
+    stuck: BTreeSet<Part>,
     /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
     refused: Option<KafkaError>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
@@ -160,6 +162,7 @@ impl Client {
             watch: Watch::new(now),
             seeking: false,
             assigned: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             refused: None,
             holds_commits: false,
             commit_not_before: now,
@@ -331,6 +334,17 @@ impl Client {
         self.assigned.retain(|part| !parts.contains(part));
     }
 
+    /// Has a partition fetched again, from there.
+    fn start_again(&mut self, part: &Part, offset: i64) {
+        if self.stuck.remove(part) && self.assigned.contains(part) {
+            self.unassign(std::slice::from_ref(part));
+            self.assign(&[(part.clone(), Offset::Offset(offset))]);
+        }
+        if let Some(session) = self.shared.session_of(part) {
+            session.sought(part, offset);
+        }
+    }
+
     /// What the queues of partitions complained of.
     fn hear_sessions(&mut self) {
         for session in self.shared.all_sessions() {
@@ -344,6 +358,7 @@ impl Client {
                     )
                 );
                 if out {
+                    self.stuck.insert(part.clone());
                     self.ask_bounds(part, Duration::ZERO);
                 } else {
                     self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
@@ -469,7 +484,9 @@ impl Client {
         let _ = self.consumer.pause(&list(not_read.iter().map(|part| (part, Offset::Invalid))));
         self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
         if !is_new {
-            self.shared.seek(begins.into_iter().filter_map(|(part, offset)| {
+            let (stuck, others): (Vec<_>, Vec<_>) = begins.into_iter().partition(|(part, _)| self.stuck.contains(part));
+            stuck.iter().for_each(|(part, offset)| self.start_again(part, *offset));
+            self.shared.seek(others.into_iter().filter_map(|(part, offset)| {
                 let session = self.shared.session_of(&part)?;
                 Some(Seek { session, part, offset })
             }));

@@ -135,10 +135,8 @@ impl Client {
                 seeks.iter().for_each(|seek| seek.session.sought(&seek.part, seek.offset));
             }
             Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, first, last)
-                    && let Some(session) = self.shared.session_of(&part)
-                {
-                    self.shared.seek([Seek { session, part, offset }]);
+                if let Some(offset) = self.shared.out_of_range(&part, first, last) {
+                    self.start_again(&part, offset);
                 }
             }
             Asked::Bounds(part, Err(error)) => {
