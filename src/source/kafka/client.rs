@@ -332,6 +332,7 @@ impl Client {
             self.refused = Some(error);
         }
         self.assigned.retain(|part| !parts.contains(part));
+        self.stuck.retain(|part| !parts.contains(part));
     }
 
     /// Has a partition fetched again, from there.

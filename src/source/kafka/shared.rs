@@ -259,7 +259,13 @@ impl Shared {
 
     /// Where the partitions of a session begin is remembered from here on, after the group knows it.
     pub async fn begin(&self, session: &Session) -> Result<(), Fault> {
-        let parts: Vec<_> = session.parts.iter().map(|part| (part.clone(), self.topic_of(part))).collect();
+        let parts: Vec<_> = {
+            let sessions = self.sessions();
+            if !sessions.of_shard.contains_key(&session.shard) {
+                return Ok(());
+            }
+            session.parts.iter().map(|part| (part.clone(), sessions.topics.get(part).cloned())).collect()
+        };
         self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
     }
 
@@ -497,7 +503,8 @@ impl Shared {
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;
         if (first..=end).contains(&at) {
-            // It is there again.
+            let (pipeline, Part { topic, partition }) = (self.pipeline.as_str(), part);
+            tracing::warn!(pipeline, "kafka: {topic}/{partition}: offset {at} was not in the log, and is there again");
             return Some(at);
         }
         let found = if at < first { Found::Gone { at, first } } else { Found::Truncated { at, end } };
