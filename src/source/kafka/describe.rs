@@ -36,15 +36,17 @@ pub fn topics<C: ConsumerContext>(
     timeout: Duration,
 ) -> Result<BTreeMap<Arc<str>, TopicNow>, KafkaError> {
     let (texts, mut pointers) = texts(names.iter().map(AsRef::as_ref));
-    if texts.is_empty() {
-        return Ok(BTreeMap::new());
-    }
+    let Some(first) = names.first().filter(|_| !texts.is_empty()) else { return Ok(BTreeMap::new()) };
+    // Left alone librdkafka asks the controller, which not all that speak Kafka's protocol have.
+    let metadata = consumer.fetch_metadata(Some(first), timeout)?;
+    let of_list = metadata.brokers().first().map(|broker| broker.id());
+    let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).or(of_list);
     // SAFETY: the pointers are to `texts`, which outlives the call, which copies them.
     let asked = Topics(unsafe { rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) });
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     // SAFETY: all of them live until the call returns, which takes copies.
     let ask = |client, options, queue| unsafe { rd::rd_kafka_DescribeTopics(client, asked.0, options, queue) };
-    let event = ask_brokers(consumer.client(), op, timeout, ask)?;
+    let event = ask_brokers(consumer.client(), (op, broker), timeout, ask)?;
     let mut found = BTreeMap::new();
     // SAFETY: the event is of this kind, or the result is null; what it points to lives as long as the event.
     unsafe {
@@ -81,7 +83,7 @@ pub fn members<C: ConsumerContext>(
     let ask = |client, options, queue| unsafe {
         rd::rd_kafka_DescribeConsumerGroups(client, pointers.as_mut_ptr(), pointers.len(), options, queue);
     };
-    let event = ask_brokers(consumer.client(), op, timeout, ask)?;
+    let event = ask_brokers(consumer.client(), (op, None), timeout, ask)?;
     let mut members = Vec::new();
     // SAFETY: as in `topics`; a member is asked for below the count.
     unsafe {
@@ -133,10 +135,10 @@ unsafe fn taken(client: *mut rd::rd_kafka_t, text: *mut c_char) -> String {
     }
 }
 
-/// Asks, and waits for the one event that answers.
+/// Asks, a broker if one is named, and waits for the one event that answers.
 fn ask_brokers<C: rdkafka::ClientContext>(
     client: &Client<C>,
-    op: rd::rd_kafka_admin_op_t,
+    (op, broker): (rd::rd_kafka_admin_op_t, Option<i32>),
     timeout: Duration,
     ask: impl FnOnce(*mut rd::rd_kafka_t, *const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
 ) -> Result<Event, KafkaError> {
@@ -146,6 +148,9 @@ fn ask_brokers<C: rdkafka::ClientContext>(
     unsafe {
         let options = AdminOptions(rd::rd_kafka_AdminOptions_new(client, op));
         rd::rd_kafka_AdminOptions_set_request_timeout(options.0, millis(timeout), null_mut(), 0);
+        if let Some(broker) = broker {
+            rd::rd_kafka_AdminOptions_set_broker(options.0, broker, null_mut(), 0);
+        }
         let queue = Queue(rd::rd_kafka_queue_new(client));
         ask(client, options.0, queue.0);
         let event = Event(rd::rd_kafka_queue_poll(queue.0, millis(timeout + SAY_SO_TIME)));
