@@ -21,9 +21,8 @@ const PIPELINES_AT_ONCE: usize = 8;
 /// Arguments of `hydrant check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again, and an \
-                        offset in the group `GROUP-probe` of Kafka, which it removes too. Secrets are looked up and never \
-                        printed.\n\n\
+    after_help = "Opens no port and writes nothing, but with --connect an object in each sink, which it removes again; of \
+                        Kafka it only reads, and joins no group. Secrets are looked up and never printed.\n\n\
                         Examples:\n  hydrant check pipelines/clickstream.yaml more-pipelines/\n  \
                         hydrant check --connect --config /etc/hydrant/hydrant.yaml /etc/hydrant/pipelines"
 )]

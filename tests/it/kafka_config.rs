@@ -13,7 +13,7 @@ use hydrant::transform::wasm::Modules;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
-use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::types::RDKafkaRespErr;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -76,7 +76,7 @@ x.yaml:2:3: missing key `topics` in `source.kafka`
 #[test]
 fn brokers_and_topics_that_cannot_be_are_told_where_they_stand() {
     let expected = "\
-x.yaml:3:20: `source.kafka.brokers[1]`: `http://b2`: a broker has no scheme
+x.yaml:3:19: `source.kafka.brokers[1]`: `http://b2`: a broker has no scheme
   3 |     brokers: [b1, \"http://b2\", b3:x]
     |                   ^^^^^^^^^^^
   hint: write `host:9092`; whether it is TLS is said by `tls`
@@ -175,8 +175,13 @@ fn options_that_do_not_fit_are_told() {
              `verify_hostname`, found `maybe`",
         ),
         ("tls: { cas: x }", "unknown key `cas` in `source.kafka.tls`"),
+        ("tls: { ca: nowhere.pem }", "`source.kafka.tls.ca`: `nowhere.pem`: there is no such file\na path counts from"),
+        (
+            "tls: { ca: Cargo.toml }",
+            "`source.kafka.tls.ca`: no certificates in `Cargo.toml`\nit is to be a file in PEM",
+        ),
         ("tls: { key: \"env:KEY\" }", "`source.kafka.tls.key`: `certificate` is missing"),
-        ("tls: { certificate: x, key: \"env:VALUE\" }", "`source.kafka.tls.key`: not a private key in PEM"),
+        ("tls: { certificate: Cargo.toml, key: \"env:VALUE\" }", "`source.kafka.tls.key`: not a private key in PEM"),
         ("sasl: { plain: { username: a } }", "missing key `password` in `source.kafka.sasl.plain`"),
         (
             "sasl: { sacram_sha_256: { username: a, password: \"env:SECRET\" } }",
@@ -206,11 +211,13 @@ fn secrets_are_never_shown() {
     let file = folder.path().join("value");
     fs::write(&file, "hush3").unwrap();
     let said = wrong(&format!(
-        "brokers: b1\ntopics: a\nclient: {{ fetch.min.bytes: \"file:{}\", fetch.max.bytes: \"${{VALUE}}\" }}\n\
-         sasl: {{ scram_sha_512: {{ username: env:SECRET, password: hush4 }} }}\nstart: x",
+        "brokers: b1\ntopics: a\nclient: {{ fetch.min.bytes: \"file:{}\", fetch.max.bytes: \"${{VALUE}}\", \
+         client.dns.lookup: \"env:SECRET\" }}\nsasl: {{ scram_sha_512: {{ username: env:SECRET, password: hush4 }} }}",
         file.display()
     ));
-    assert!(said.contains("fetch.min.bytes") && said.contains("fetch.max.bytes"), "{said}");
+    for property in ["fetch.min.bytes", "fetch.max.bytes", "client.dns.lookup"] {
+        assert!(said.contains(&format!("`source.kafka.client.{property}`: ")), "{property}: {said}");
+    }
     let right = options("brokers: b1\ntopics: a\nsasl: { plain: { username: env:SECRET, password: env:VALUE } }");
     let shown = format!("{said}{right:?}");
     for secret in ["hush1", "hush2", "hush3", "hush4"] {
@@ -321,16 +328,6 @@ fn a_topic_that_is_not_there_is_told_the_nearest_and_not_made() {
     let expected =
         "topic order: we may not read the topic\nhint: allow Read and Describe on it to the user that we are";
     assert_eq!(one_wrong(&kafka), expected);
-}
-
-#[test]
-fn metadata_of_commits_that_is_not_taken_is_told() {
-    let cluster = mock();
-    cluster.create_topic("orders", 3, 1).unwrap();
-    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE]);
-    let said = one_wrong(&format!("brokers: \"{}\"\ntopics: orders", cluster.bootstrap_servers()));
-    assert!(said.starts_with("a commit: the broker does not take metadata of commits as large as ours"), "{said}");
-    assert!(said.contains("offset.metadata.max.bytes"), "{said}");
 }
 
 #[test]
@@ -467,4 +464,30 @@ fn errors_of_librdkafka_come_in_words() {
     assert!(hint.unwrap().contains("advertised.listeners"));
     let wrong = ClientConfig::new().set("fetch.min.bytes", "0").create_native_config().err().unwrap();
     assert!(in_words(&wrong).0.starts_with("fetch.min.bytes: "), "{:?}", in_words(&wrong));
+}
+
+#[test]
+fn explain_tells_the_group_the_topics_the_start_and_an_hour() {
+    let home = Home::new();
+    home.write("clicks.yaml", written("brokers: [b1, \"b2:9093\"]\ntopics: [orders, ^clicks-.*]\nstart: latest"));
+    let told = home.run("explain clicks.yaml").stdout;
+    for line in [
+        "\nReads\n  brokers   b1:9092, b2:9093\n  topics    orders, ^clicks-.*\n",
+        "\n  group     hydrant-clicks, after the pipeline's name; all nodes of it share the partitions, and it remembers",
+        "\n  start     what comes from now on, where the group knows nothing of a partition; else where it has come to\n",
+        "\n  an hour   up to 12 objects of each partition for each prefix",
+    ] {
+        assert!(told.contains(line), "not there: {line}\n{told}");
+    }
+    home.write("clicks.yaml", written("brokers: b1\ntopics: a\ngroup: mine\nstart: 2026-01-01T00:00:00Z\nmerge: true"));
+    home.write("records", "a\nb\n");
+    let told = home.run("explain clicks.yaml --sample records --rate 10/s").stdout;
+    for line in [
+        "\n  group     mine; all nodes",
+        "\n  start     the first record of 2026-01-01T00:00:00Z or later,",
+        "\n  an hour   up to 12 objects of each node for each prefix",
+        "\n  - they come from one node\n",
+    ] {
+        assert!(told.contains(line), "not there: {line}\n{told}");
+    }
 }

@@ -223,19 +223,41 @@ x.yaml:12:";
 #[test]
 fn an_unknown_source_is_told_the_nearest_also_if_it_is_to_come() {
     let expected = "\
-x.yaml:2:3: `source`: expected exactly one of `demo`, `file`, `firehose`, `http`, `stdin`, found `kafak`
+x.yaml:2:3: `source`: expected exactly one of `demo`, `file`, `kafka`, `firehose`, `http`, `stdin`, found `kinesi`
+  2 |   kinesi: { stream: clicks }
+    |   ^^^^^^
+  hint: did you mean `kinesis`? it comes with a later version";
+    assert_eq!(with("firehose: { stream: clickstream }", "kinesi: { stream: clicks }"), one(expected));
+    let expected = expected.replace("kinesi: ", "kinesis: ").replace("found `kinesi`", "found `kinesis`");
+    let expected = expected.replace("^^^^^^", "^^^^^^^").replace("did you mean `kinesis`? it comes", "`kinesis` comes");
+    assert_eq!(with("firehose: { stream: clickstream }", "kinesis: { stream: clicks }"), one(&expected));
+}
+
+#[test]
+fn what_stands_below_an_unknown_source_is_read_as_that_of_the_nearest() {
+    let expected = "\
+x.yaml:2:3: `source`: expected exactly one of `demo`, `file`, `kafka`, `firehose`, `http`, `stdin`, found `kafak`
   2 |   kafak: { topic: clicks }
     |   ^^^^^
-  hint: did you mean `kafka`? it comes with a later version";
-    assert_eq!(with("firehose: { stream: clickstream }", "kafak: { topic: clicks }"), one(expected));
-    let expected = expected.replace("kafak", "kafka").replace("did you mean `kafka`? it comes", "`kafka` comes");
-    assert_eq!(with("firehose: { stream: clickstream }", "kafka: { topic: clicks }"), one(&expected));
+  hint: did you mean `kafka`?
+
+x.yaml:2:3: missing key `brokers` in `source.kafka`
+  2 |   kafak: { topic: clicks }
+    |   ^^^^^
+
+x.yaml:2:12: unknown key `topic` in `source.kafka`
+  2 |   kafak: { topic: clicks }
+    |            ^^^^^
+  hint: did you mean `topics`?
+
+3 problems";
+    assert_eq!(with("firehose: { stream: clickstream }", "kafak: { topic: clicks }"), expected);
 }
 
 #[test]
 fn two_sources_are_one_too_many() {
     let expected = "\
-x.yaml:3:3: `source`: expected exactly one of `demo`, `file`, `firehose`, `http`, `stdin`, found `firehose` and `demo`
+x.yaml:3:3: `source`: expected exactly one of `demo`, `file`, `kafka`, `firehose`, `http`, `stdin`, found `firehose` and `demo`
   3 |   demo: {}
     |   ^^^^";
     assert_eq!(with("clickstream }", "clickstream }\n  demo: {}"), one(expected));

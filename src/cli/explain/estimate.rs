@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::Sample;
-use crate::config::PipelineSpec;
+use crate::config::{PipelineSpec, SourceSpec};
 use crate::units::{Interval, Size};
 
 /// The least size of an object that readers are glad of: each costs a request and a footer.
@@ -87,7 +87,13 @@ impl Estimate {
                 RATE_ASSUMED
             }
         };
-        assumed.push("records come evenly, from one shard, for the prefixes of the sample in its proportions".into());
+        let from = match &spec.source {
+            SourceSpec::Kafka(options) if options.merge => "one node",
+            SourceSpec::Kafka(_) => "one partition: with more of them objects are more, and smaller",
+            _ => "one shard",
+        };
+        assumed.push("records come evenly, for the prefixes of the sample in its proportions".into());
+        assumed.push(format!("they come from {from}"));
         let seconds = spec.limits.interval.as_secs_f64().max(0.001);
         let size = spec.limits.size_bytes as f64;
         let (mut objects, mut puts, mut bytes_out) = (0.0, 0.0, 0.0);

@@ -20,6 +20,7 @@ use crate::config::{self, Environment, Loader, PipelineSpec, Place, Problems, Re
 use crate::encode::FormatSpec;
 use crate::ground::Clock;
 use crate::record::{Batch, BatchBuilder, of_line};
+use crate::source::kafka::options::Start;
 use crate::transform::wasm::Modules;
 
 use estimate::{Estimate, Rate};
@@ -65,6 +66,9 @@ struct Explained {
     name: String,
     file: String,
     way: Vec<String>,
+    /// Of Kafka: what is read, and from where on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reads: Vec<Told>,
     /// Every key that counts, as written or as it is by default.
     keys: Vec<Key>,
     ends: Vec<String>,
@@ -78,6 +82,13 @@ struct Explained {
     estimate: Option<Estimate>,
     limits: Vec<estimate::Most>,
     warnings: Vec<String>,
+}
+
+/// One thing about what is read, in words.
+#[derive(Debug, Serialize)]
+struct Told {
+    of: &'static str,
+    is: String,
 }
 
 /// What became of the sample.
@@ -199,6 +210,7 @@ impl Explained {
             name: spec.name.clone(),
             file: spec.file.clone(),
             way: way(&spec),
+            reads: reads(&spec),
             keys: keys(&spec, &written),
             ends: ends(&spec),
             sample,
@@ -225,6 +237,44 @@ fn way(spec: &PipelineSpec) -> Vec<String> {
     way.push(spec.drawn.format.clone());
     way.push(spec.drawn.sink.clone());
     way
+}
+
+/// What is read of Kafka, by which group, from where on, and how many objects that comes to; how many partitions there are
+/// only brokers know.
+fn reads(spec: &PipelineSpec) -> Vec<Told> {
+    let SourceSpec::Kafka(options) = &spec.source else { return Vec::new() };
+    let name = match &options.group {
+        Some(group) => group.clone(),
+        None => format!("{}, after the pipeline's name", options.group_of(&spec.name)),
+    };
+    let start = match options.start {
+        Start::Earliest => "the oldest record there is".to_owned(),
+        Start::Latest => "what comes from now on".to_owned(),
+        Start::At(time) => format!("the first record of {time} or later"),
+    };
+    let cuts = 3600.0 / spec.limits.interval.as_secs_f64().max(0.001);
+    let cuts = shown::number(cuts);
+    let objects = match options.merge {
+        true => format!("up to {cuts} objects of each node for each prefix, or more where much comes"),
+        false => {
+            format!(
+                "up to {cuts} objects of each partition for each prefix, or more where much comes; `merge: true`: of each node"
+            )
+        }
+    };
+    vec![
+        Told { of: "brokers", is: options.bootstrap().replace(',', ", ") },
+        Told { of: "topics", is: options.topics.join(", ") },
+        Told {
+            of: "group",
+            is: format!("{name}; all nodes of it share the partitions, and it remembers what is delivered"),
+        },
+        Told {
+            of: "start",
+            is: format!("{start}, where the group knows nothing of a partition; else where it has come to"),
+        },
+        Told { of: "an hour", is: objects },
+    ]
 }
 
 /// What ends an object, in words.

@@ -39,6 +39,10 @@ impl fmt::Display for Explained {
         for (at, station) in self.way.iter().enumerate() {
             writeln!(f, "  {}{station}", if at == 0 { "" } else { "-> " })?;
         }
+        if !self.reads.is_empty() {
+            writeln!(f, "\nReads")?;
+        }
+        self.reads.iter().try_for_each(|read| writeln!(f, "  {:8}  {}", read.of, read.is))?;
         writeln!(f, "\nAn object ends with")?;
         self.ends.iter().try_for_each(|end| writeln!(f, "  {end}"))?;
         writeln!(f, "\nKeys")?;

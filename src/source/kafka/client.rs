@@ -32,7 +32,7 @@ use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
 use super::session::Opening;
-use super::shared::{Seek, Shared};
+use super::shared::Shared;
 use super::start::Standing;
 use super::watch::Watch;
 use asked::Asked;
@@ -73,13 +73,11 @@ struct Client {
     waits_for: Option<u64>,
     questions: u64,
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
-    watch: Watch,
     /// Queues are being taken elsewhere: one such order at a time, so that an old one never undoes a new one.
     seeking: bool,
+    watch: Watch,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
-    /// Partitions of which librdkafka fetches no more, as they had no record at the offset: it cannot seek there either.
-    stuck: BTreeSet<Part>,
     /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
     refused: Option<KafkaError>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
@@ -159,10 +157,9 @@ impl Client {
             waits_for: None,
             questions: 0,
             asked: FuturesUnordered::new(),
-            watch: Watch::new(now),
             seeking: false,
+            watch: Watch::new(now),
             assigned: BTreeSet::new(),
-            stuck: BTreeSet::new(),
             refused: None,
             holds_commits: false,
             commit_not_before: now,
@@ -239,8 +236,8 @@ impl Client {
         match event {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
-                self.watch.rebalanced(Instant::now());
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, "kafka: assigned");
+                self.watch.rebalanced(Instant::now());
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
@@ -251,8 +248,8 @@ impl Client {
             }
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
-                self.watch.rebalanced(Instant::now());
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, lost, "kafka: to be given back");
+                self.watch.rebalanced(Instant::now());
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -326,24 +323,19 @@ impl Client {
     }
 
     /// Answers that partitions have been given back.
+    /// Partitions that are ours are read on from there, whatever became of their queues: librdkafka does not seek one that it
+    /// has given up, as it does when an offset is out of range.
+    fn reseat(&mut self, to: &[(Part, i64)]) {
+        self.unassign(&to.iter().map(|(part, _)| part.clone()).collect::<Vec<_>>());
+        self.assign(&to.iter().map(|(part, at)| (part.clone(), Offset::Offset(*at))).collect::<Vec<_>>());
+    }
+
     fn unassign(&mut self, parts: &[Part]) {
         if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
         {
             self.refused = Some(error);
         }
         self.assigned.retain(|part| !parts.contains(part));
-        self.stuck.retain(|part| !parts.contains(part));
-    }
-
-    /// Has a partition fetched again, from there.
-    fn start_again(&mut self, part: &Part, offset: i64) {
-        if self.stuck.remove(part) && self.assigned.contains(part) {
-            self.unassign(std::slice::from_ref(part));
-            self.assign(&[(part.clone(), Offset::Offset(offset))]);
-        }
-        if let Some(session) = self.shared.session_of(part) {
-            session.sought(part, offset);
-        }
     }
 
     /// What the queues of partitions complained of.
@@ -359,7 +351,6 @@ impl Client {
                     )
                 );
                 if out {
-                    self.stuck.insert(part.clone());
                     self.ask_bounds(part, Duration::ZERO);
                 } else {
                     self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
@@ -479,19 +470,13 @@ impl Client {
             let read = begins.iter().map(|(part, offset)| (part.clone(), Offset::Offset(*offset)));
             let not_read = not_read.iter().map(|part| (part.clone(), Offset::End));
             self.assign(&read.chain(not_read).collect::<Vec<_>>());
+        } else {
+            self.reseat(&begins);
         }
         // What cannot be followed now may have come back by the next time: librdkafka remembers a pause.
         let _ = self.consumer.resume(&list(begins.iter().map(|(part, _)| (part, Offset::Invalid))));
         let _ = self.consumer.pause(&list(not_read.iter().map(|part| (part, Offset::Invalid))));
-        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
-        if !is_new {
-            let (stuck, others): (Vec<_>, Vec<_>) = begins.into_iter().partition(|(part, _)| self.stuck.contains(part));
-            stuck.iter().for_each(|(part, offset)| self.start_again(part, *offset));
-            self.shared.seek(others.into_iter().filter_map(|(part, offset)| {
-                let session = self.shared.session_of(&part)?;
-                Some(Seek { session, part, offset })
-            }));
-        }
+        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings);
     }
 
     /// Tells the group what is new, if nothing is on its way.

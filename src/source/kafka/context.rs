@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::ledger::{Answer, Part};
 use super::shared::Shared;
 use super::stats::Stats;
+use super::words::{is_failure, saying};
 
 /// What librdkafka tells the client; it is called from polls.
 pub struct Context {
@@ -68,11 +69,9 @@ impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let pipeline = self.shared.pipeline.as_str();
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            level if is_failure(level, facility) => {
                 tracing::debug!(pipeline, facility, "librdkafka: {message}");
-                // `[thrd:b1:9092/bootstrap]: b1:9092/bootstrap: Connect to ..`
-                let said = message.split_once("]: ").map_or(message, |(_, said)| said);
-                said.clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
+                saying(message).clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
             }
             _ => tracing::trace!(pipeline, facility, "librdkafka: {message}"),
         }

@@ -1,5 +1,7 @@
 //! What is wrong with what was written under `kafka:`, as far as it can be known without asking a broker.
 
+use std::{fs, io};
+
 use jiff::Timestamp;
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
@@ -98,7 +100,24 @@ impl Options {
     }
 
     fn check_tls(&self, flaws: &mut Flaws) {
-        let Some(Files { certificate, key, key_password, .. }) = self.tls.as_ref().and_then(Tls::files) else { return };
+        let Some(Files { ca, certificate, key, key_password, .. }) = self.tls.as_ref().and_then(Tls::files) else {
+            return;
+        };
+        for (name, path) in [("ca", ca), ("certificate", certificate)] {
+            if let Some(path) = path
+                && let Err(error) = fs::metadata(path)
+            {
+                let why = match error.kind() {
+                    io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                    _ => error.to_string(),
+                };
+                flaws.wrong(
+                    &["tls", name],
+                    format!("`{path}`: {why}"),
+                    Some("a path counts from where hydrant is started"),
+                );
+            }
+        }
         if let Some(key) = key.as_ref().map(Secret::expose)
             && !key.trim_start().starts_with("-----BEGIN ")
         {
@@ -162,20 +181,8 @@ impl Options {
     fn check_together(&self, pipeline: &str, flaws: &mut Flaws) {
         for speaks in self.speaks() {
             let Err(error) = try_client(self.client_config(pipeline, *speaks, (MEMORY_BYTES_MIN, 1))) else { continue };
-            let message = why(&error);
-            let is_of = |words: &[&str]| words.iter().any(|word| message.contains(word));
-            let (way, hint) = match () {
-                () if is_of(&["ssl.ca"]) => (&["tls", "ca"], Some("it is to be a file of certificates in PEM")),
-                () if is_of(&["ssl.key.pem"]) => {
-                    (&["tls", "key"], Some("is `key_password` right, and the key in PEM?"))
-                }
-                () if is_of(&["ssl.cert"]) => {
-                    (&["tls", "certificate"], Some("it is to be a file of certificates in PEM"))
-                }
-                () if is_of(&["rivate key"]) => (&["tls", "key"], Some("`certificate` and `key` are to be a pair")),
-                () => (&["client", ""], None),
-            };
-            let way = if way[1].is_empty() { &way[..1] } else { &way[..] };
+            let files = self.tls.as_ref().and_then(Tls::files).cloned().unwrap_or_default();
+            let (way, message, hint) = of_tls(&why(&error), &files);
             flaws.wrong_key(way, message, hint);
             return;
         }
@@ -204,6 +211,30 @@ impl Flaws {
 
     fn warn(&mut self, way: &[&str], message: &str, hint: &str) {
         self.push(way, message, Some(hint)).is_warning = true;
+    }
+}
+
+/// What librdkafka says of a client that it does not make: where that stands, in words, and a hint. OpenSSL's own words are
+/// of those who wrote it.
+fn of_tls(said: &str, files: &Files) -> (&'static [&'static str], String, Option<&'static str>) {
+    let is_of = |words: &str| said.contains(words);
+    let none_in = |what: &str, path: &Option<String>| format!("no {what} in `{}`", path.as_deref().unwrap_or_default());
+    const PEM: Option<&str> = Some("it is to be a file in PEM, with `-----BEGIN CERTIFICATE-----` in it");
+    match () {
+        () if is_of("ssl.ca") && files.ca.is_none() => {
+            (&["tls"], "the system knows no authorities".into(), Some("name those of the broker: `tls: { ca: path }`"))
+        }
+        () if is_of("ssl.ca") => (&["tls", "ca"], none_in("certificates", &files.ca), PEM),
+        () if is_of("ssl.cert") => (&["tls", "certificate"], none_in("certificate", &files.certificate), PEM),
+        () if is_of("key values mismatch") || is_of("rivate key check failed") => (
+            &["tls", "key"],
+            "not the key of `certificate`".into(),
+            Some("`certificate` and `key` are to be a pair: a private key, and a certificate of its public key"),
+        ),
+        () if is_of("ssl.key.pem") => {
+            (&["tls", "key"], "the key cannot be read".into(), Some("is `key_password` right, and the key in PEM?"))
+        }
+        () => (&["client"], said.to_owned(), None),
     }
 }
 

@@ -18,7 +18,7 @@ use regex_bites::Regex;
 use super::flood::flood;
 use super::options::{MEMORY_BYTES_MIN, Options, Speaks};
 use super::tokens::Tokens;
-use super::words::{in_words, in_words_with};
+use super::words::{in_words, in_words_with, is_failure, saying};
 use crate::nearest::nearest;
 
 /// How long brokers may take to let us in.
@@ -193,13 +193,9 @@ impl Looker {
 impl ClientContext for Looker {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
-    fn log(&self, level: RDKafkaLogLevel, _: &str, message: &str) {
-        if matches!(
-            level,
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error
-        ) {
-            // `[thrd:b1:9092/bootstrap]: b1:9092/bootstrap: Connect to ..`
-            self.heard(message.split_once("]: ").map_or(message, |(_, said)| said));
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if is_failure(level, facility) {
+            self.heard(saying(message));
         }
     }
 

@@ -76,7 +76,7 @@ fn encoded(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What AWS's own signer for Python (1.0.2, botocore 1.44.5) makes of it at noon, but for the name of who asks.
+    /// What AWS's own signer for Python (1.0.2, with botocore 1.43.11) makes of it at noon, but for the name of who asks.
     const WITHOUT_SESSION: &str = "4b0559820ad5f2a7a2292d6ba70836193a2a2e97c50329005b484ebee691155b";
 
     fn url(session_token: Option<&str>) -> String {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_token_of_a_session_is_signed_too() {
-        // The signer sorts its parameters only where it signs them.
+        // AWS's signer writes it behind the signed headers' names, and sorts where it signs: the signature is the same.
         let url = url(Some("FwoGZXIvYXdzE/+=token=="));
         assert!(url.contains("&X-Amz-Security-Token=FwoGZXIvYXdzE%2F%2B%3Dtoken%3D%3D&"), "{url}");
         let signature = "a79d1114ed0adedd628d9edf0bcfab6f89d7d8b152d7cfcadef93c2b0307f852";

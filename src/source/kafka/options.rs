@@ -6,6 +6,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,7 @@ impl Options {
         (memory_bytes, partitions): (usize, usize),
     ) -> ClientConfig {
         let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Info);
         let fetch_bytes = self.fetch_bytes(memory_bytes);
         let half_bytes = memory_bytes / partitions.max(1) / 2;
         let partition_bytes = half_bytes.clamp(PARTITION_FETCH_BYTES_MIN, PARTITION_FETCH_BYTES_MAX);
@@ -220,8 +222,8 @@ impl Options {
             ("socket.keepalive.enable", "true".to_owned()),
             // As Java's client does.
             ("check.crcs", "true".to_owned()),
-            // Brokers close idle connections by the hour.
-            ("log.connection.close", "false".to_owned()),
+            // It is heard only as the reason why no broker answers.
+            ("log.connection.close", "true".to_owned()),
         ] {
             config.set(name, value);
         }

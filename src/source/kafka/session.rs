@@ -118,12 +118,12 @@ pub struct Opening {
 }
 
 impl Session {
-    /// A session over these partitions. `seeking`: nothing is taken before [`Session::sought`]. `complain` is told when a queue
+    /// A session over these partitions. `complain` is told when a queue
     /// says that something is wrong.
     pub fn new(
         shard: Shard,
         openings: Vec<Opening>,
-        (merged, tombstones, seeking): (bool, Tombstones, bool),
+        (merged, tombstones): (bool, Tombstones),
         (metrics, clock, complain): (KafkaMetrics, Clock, Arc<Notify>),
     ) -> Session {
         let offsets: Vec<i64> = openings.iter().map(|opening| opening.offset).collect();
@@ -138,7 +138,7 @@ impl Session {
                 (part, Some(queue))
             })
             .unzip();
-        let seeking = vec![seeking; parts.len()];
+        let seeking = vec![false; parts.len()];
         let marks = Marks { at: position, offsets: offsets.clone(), ahead: VecDeque::new() };
         let inside = Inside { queues, offsets, position, marks, turn: 0, faults: Vec::new(), jumped: false, seeking };
         let (inside, lost) = (Mutex::new(inside), CancellationToken::new());

@@ -50,15 +50,16 @@ pub struct Shared {
     pub answered: Notify,
     /// The source is left.
     pub leaving: CancellationToken,
+    logged: Mutex<super::words::Logged>,
     ledger: Mutex<Ledger>,
     sessions: Mutex<Sessions>,
     /// Where queues of partitions are to be taken.
     seeks: Mutex<Vec<Seek>>,
     /// Handover copies that lie in a store: by shard and end.
     copies: Mutex<BTreeMap<(Shard, Position), HandoverCopy>>,
+    orphans: Mutex<Vec<Orphan>>,
     /// As which member the group knows us, and all of its members.
     group: Mutex<(String, Vec<MemberNow>)>,
-    orphans: Mutex<Vec<Orphan>>,
     trouble: InTrouble,
 }
 
@@ -145,12 +146,13 @@ impl Shared {
             news: Arc::default(),
             answered: Notify::new(),
             leaving: CancellationToken::new(),
+            logged: Mutex::default(),
             ledger: Mutex::default(),
             sessions: Mutex::default(),
             seeks: Mutex::default(),
             copies: Mutex::default(),
-            group: Mutex::default(),
             orphans: Mutex::default(),
+            group: Mutex::default(),
             trouble,
         }
     }
@@ -182,9 +184,7 @@ impl Shared {
 
     /// Partitions are ours, with what the group knows of them: gives out the shards that they are read as. One shard for
     /// each, or one for all if they are merged.
-    ///
-    /// `seeking`: nothing is read of them before [`Session::sought`].
-    pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>, seeking: bool) {
+    pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>) {
         let offsets: BTreeMap<Part, i64> =
             openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
         let groups = match self.options.merge {
@@ -194,7 +194,7 @@ impl Shared {
         let mut new = Vec::with_capacity(groups.len());
         for openings in groups.into_iter().filter(|openings| !openings.is_empty()) {
             let shard = self.new_shard(&openings);
-            let of = (self.options.merge, self.options.tombstones, seeking);
+            let of = (self.options.merge, self.options.tombstones);
             new.push(Arc::new(Session::new(
                 shard,
                 openings,
@@ -236,6 +236,12 @@ impl Shared {
         Shard::new(&id).expect("letters and digits are a shard id")
     }
 
+    /// The session that a partition is read as, while it is ours.
+    pub fn session_of(&self, part: &Part) -> Option<Arc<Session>> {
+        let sessions = self.sessions();
+        sessions.of_part.get(part).and_then(|shard| sessions.of_shard.get(shard)).cloned()
+    }
+
     /// 8 digits that tell a topic, as this group reads it, from others: by its id, or its name where it has none.
     pub fn topic_mark(&self, topic: &str, id: Option<&TopicId>) -> String {
         let group = self.options.group_of(&self.pipeline);
@@ -267,12 +273,6 @@ impl Shared {
             session.parts.iter().map(|part| (part.clone(), sessions.topics.get(part).cloned())).collect()
         };
         self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
-    }
-
-    /// The session that a partition is read as, while it is ours.
-    pub fn session_of(&self, part: &Part) -> Option<Arc<Session>> {
-        let sessions = self.sessions();
-        sessions.of_part.get(part).and_then(|shard| sessions.of_shard.get(shard)).cloned()
     }
 
     /// A partition is not ours any more, or not as it was: its session ends, for all that was merged into that. Answers what
@@ -404,8 +404,12 @@ impl Shared {
     /// Something is wrong with the brokers; librdkafka goes on trying.
     pub fn say(&self, error: &KafkaError, reason: &str) {
         let (message, hint) = in_words_with(error, reason);
-        self.trouble.again(&message, hint, self.ground.clock.now_ms(), None);
-        tracing::warn!(pipeline = self.pipeline, hint, "kafka: {message}");
+        let now_ms = self.ground.clock.now_ms();
+        self.trouble.again(&message, hint, now_ms, None);
+        let due = self.logged.lock().unwrap_or_else(PoisonError::into_inner).is_due(&message, now_ms);
+        if let Some(again) = due {
+            tracing::warn!(pipeline = self.pipeline, again = (again > 0).then_some(again), hint, "kafka: {message}");
+        }
     }
 
     /// The brokers answer as they should.
@@ -497,8 +501,9 @@ impl Shared {
         sessions.topics.iter().filter(is_other).map(|(part, _)| part.clone()).collect()
     }
 
-    /// The offset that is to be read next is not there any more; the broker has `first..end`. Answers where to go on now.
-    pub fn out_of_range(&self, part: &Part, first: i64, end: i64) -> Option<i64> {
+    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
+    /// Answers where to go on now.
+    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
         let session = self.session_of(part)?;
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;

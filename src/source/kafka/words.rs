@@ -1,5 +1,8 @@
-//! Errors of librdkafka and of brokers in words that say what to do.
+//! Errors of librdkafka and of brokers in words that say what to do, and how often they are said.
 
+use std::collections::BTreeMap;
+
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 /// What an error means, short and without the library's own name for it, and what to do about it if that can be told.
@@ -161,6 +164,18 @@ fn of_code(code: Code) -> (Option<&'static str>, Option<&'static str>) {
     (Some(words), hint)
 }
 
+/// Whether a line of librdkafka's log says why brokers do not answer. Of a connection that is closed it says so calmly, also
+/// where that is the answer to a client that speaks otherwise than the broker.
+pub fn is_failure(level: RDKafkaLogLevel, facility: &str) -> bool {
+    use RDKafkaLogLevel::{Alert, Critical, Emerg, Error};
+    facility == "FAIL" || matches!(level, Emerg | Alert | Critical | Error)
+}
+
+/// What a line of librdkafka's log says: `[thrd:b1:9092/bootstrap]: b1:9092/bootstrap: Connect to ..`.
+pub fn saying(line: &str) -> &str {
+    line.split_once("]: ").map_or(line, |(_, said)| said)
+}
+
 /// What others said, on one line and short.
 fn said(text: &str) -> String {
     const CHARS_MAX: usize = 300;
@@ -170,10 +185,79 @@ fn said(text: &str) -> String {
     words.trim().to_owned()
 }
 
+/// `NotEnoughReplicas (Broker: Not enough in-sync replicas)` in small letters, without its name and who says so.
 fn lower(text: &str) -> String {
-    let text = text.split(" (").next().unwrap_or_default();
+    let text = text.split_once(" (").and_then(|(_, words)| words.strip_suffix(')')).unwrap_or(text);
     let text = text.strip_prefix("Broker: ").or_else(|| text.strip_prefix("Local: ")).unwrap_or(text);
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
+}
+
+/// When which message was logged: while brokers are away the same few errors come many times a second, by turns.
+#[derive(Debug, Default)]
+pub struct Logged(BTreeMap<String, Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    logged_ms: i64,
+    /// How often it came since.
+    again: u64,
+}
+
+/// A message is logged once in this time, in milliseconds.
+const LOGGED_EVERY_MS: i64 = 60_000;
+/// Messages that are remembered; while so many come, others are not logged.
+const MESSAGES_MAX: usize = 32;
+
+impl Logged {
+    /// Whether a message that comes at `now_ms` (Unix milliseconds) is to be logged, and how often it was not since it was
+    /// logged last.
+    pub fn is_due(&mut self, message: &str, now_ms: i64) -> Option<u64> {
+        let is_recent = |heard: &Heard| now_ms.saturating_sub(heard.logged_ms) < LOGGED_EVERY_MS;
+        let again = match self.0.get_mut(message) {
+            Some(heard) if is_recent(heard) => {
+                heard.again += 1;
+                return None;
+            }
+            Some(heard) => heard.again,
+            None => 0,
+        };
+        if !self.0.contains_key(message) && self.0.len() >= MESSAGES_MAX {
+            self.0.retain(|_, heard| is_recent(heard));
+            if self.0.len() >= MESSAGES_MAX {
+                return None;
+            }
+        }
+        self.0.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
+        Some(again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_come_by_turns_are_logged_once_a_minute_each() {
+        let mut logged = Logged::default();
+        assert_eq!(logged.is_due("no broker answers", 1000), Some(0));
+        assert_eq!(logged.is_due("none of the brokers can be reached", 1000), Some(0));
+        for now_ms in 1000..1040 {
+            assert_eq!(logged.is_due("no broker answers", now_ms), None);
+            assert_eq!(logged.is_due("none of the brokers can be reached", now_ms), None);
+        }
+        assert_eq!(logged.is_due("no broker answers", 61_000), Some(40));
+        assert_eq!(logged.is_due("no broker answers", 61_000), None);
+        assert_eq!(logged.is_due("no broker answers", 121_000), Some(1));
+    }
+
+    #[test]
+    fn messages_that_are_never_the_same_are_no_flood_either() {
+        let mut logged = Logged::default();
+        let due = (0..1000).filter(|number| logged.is_due(&format!("port {number}"), 0).is_some()).count();
+        assert_eq!(due, MESSAGES_MAX);
+        assert_eq!(logged.is_due("another", LOGGED_EVERY_MS), Some(0), "those of a minute ago are forgotten");
+        assert_eq!(logged.0.len(), 1);
+    }
 }

@@ -31,7 +31,6 @@ pub enum Asked {
     Bounds(Part, Result<(i64, i64), KafkaError>),
     /// Handover copies of which the group knows nothing, and those that it was not asked about.
     Copies(Vec<Orphan>, Vec<Orphan>),
-    /// What is looked at now and then.
     Watched(Watched),
     /// It answers nothing.
     Done,
@@ -116,12 +115,6 @@ impl Client {
                     }
                 }
             }
-            Asked::Watched(watched) => {
-                let anew = self.watch.hear(&self.shared, watched, Instant::now());
-                if !anew.is_empty() {
-                    self.take_up_anew(anew);
-                }
-            }
             Asked::Sought(seeks, Err(error)) => {
                 self.seeking = false;
                 self.shared.say(&error, "");
@@ -135,8 +128,11 @@ impl Client {
                 seeks.iter().for_each(|seek| seek.session.sought(&seek.part, seek.offset));
             }
             Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, first, last) {
-                    self.start_again(&part, offset);
+                if let Some(offset) = self.shared.out_of_range(&part, (first, last))
+                    && let Some(session) = self.shared.session_of(&part)
+                {
+                    self.reseat(&[(part.clone(), offset)]);
+                    session.sought(&part, offset);
                 }
             }
             Asked::Bounds(part, Err(error)) => {
@@ -157,6 +153,12 @@ impl Client {
                     }
                     Asked::Done
                 }));
+            }
+            Asked::Watched(watched) => {
+                let anew = self.watch.hear(&self.shared, watched, Instant::now());
+                if !anew.is_empty() {
+                    self.take_up_anew(anew);
+                }
             }
             Asked::Done => {}
         }
