@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -207,5 +208,32 @@ fn a_log_that_ends_before_what_was_delivered_stops_its_partition_or_goes_on_at_i
     kafka.put("orders", 0, &rows(0, 10..20));
     wanted.extend(times(&rows(0, 10..20), 1));
     delivers(&home, &wanted);
+    daemon.stop();
+}
+
+#[test]
+fn old_handover_copies_that_no_plan_names_are_removed_and_no_others() {
+    let (home, kafka) = (Home::new(), Kafka::new("orders", 1));
+    begin(&home, &kafka, 1);
+    let object =
+        files(&home.path("out")).into_iter().find(|path| !path.to_string_lossy().contains("/_hydrant/")).unwrap();
+    let name = object.file_name().unwrap().to_string_lossy().into_owned();
+    let at = name.find("p0s").unwrap();
+    let mark = &name[at - 8..at];
+    let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    let copy = |shard: &str, modified: Option<SystemTime>| {
+        let name = format!("out/_hydrant/handover/x/{shard}-0000000000000000-0000000000000005.sealed");
+        home.write(&name, "x");
+        if let Some(modified) = modified {
+            fs::File::options().write(true).open(home.path(&name)).unwrap().set_modified(modified).unwrap();
+        }
+        home.path(&name)
+    };
+    let young = copy(&format!("k{mark}p0s000000000002"), None);
+    let of_others = copy("k00000000p0s000000000003", Some(two_days_ago));
+    let nobodys = copy(&format!("k{mark}p0s000000000004"), Some(two_days_ago));
+    let daemon = home.start("x.yaml");
+    until("it is gone", || (!nobodys.exists()).then_some(()));
+    assert!(young.exists() && of_others.exists());
     daemon.stop();
 }

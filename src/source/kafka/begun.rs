@@ -18,6 +18,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use crate::error::Fault;
+use crate::naming::OWN_FOLDER;
 use crate::sink::{ObjectSink, PutError, Trouble, Upload};
 
 use super::describe::TopicNow;
@@ -116,7 +117,7 @@ impl Begun {
 
     fn folder(&self, topic: &str) -> String {
         let cluster = self.cluster.get().map_or(NO_ID, String::as_str);
-        format!("_hydrant/groups/{}/{cluster}/{topic}/", folder_of(&self.group))
+        format!("{OWN_FOLDER}groups/{}/{cluster}/{topic}/", folder_of(&self.group))
     }
 
     /// The sink that it lies in.

@@ -33,7 +33,7 @@ pub struct Options {
     #[serde(default)]
     pub group: Option<String>,
     /// Where a partition begins of which the group knows nothing: `earliest`, `latest`, or the first record of a time
-    /// such as `2026-11-20T12:00:00Z`.
+    /// such as `2026-11-20T12:00:00Z`. One that is added to a topic later begins with its oldest record.
     #[serde(default)]
     pub start: Start,
     /// Static membership (`group.instance.id`): a name of this node, of which there is no other in the group. A restart
@@ -49,8 +49,8 @@ pub struct Options {
     /// What becomes of records that have no payload, which delete a key in a compacted topic.
     #[serde(default)]
     pub tombstones: Tombstones,
-    /// What happens when records are gone before they were read: by retention, by a truncated log, with offsets that
-    /// expired.
+    /// What happens when records are gone before they were read (by retention, or as the log was truncated), or offsets
+    /// that the group had committed (they expired, or were deleted). See docs/kafka.md.
     #[serde(default)]
     pub on_lost: OnLost,
     /// Whether all partitions of a node go into the same objects: fewer and larger ones where partitions are many and
@@ -131,7 +131,7 @@ pub enum OnLost {
     /// The pipeline stops reading that partition and says which records are gone, until somebody decides.
     #[default]
     Stop,
-    /// It says so, counts them, and goes on with the oldest record there is.
+    /// It says so, counts them, and goes on with the oldest record there is; without offsets, as `start` says.
     GoOn,
 }
 

@@ -265,7 +265,13 @@ impl Shared {
 
     /// Where the partitions of a session begin is remembered from here on, after the group knows it.
     pub async fn begin(&self, session: &Session) -> Result<(), Fault> {
-        let parts: Vec<_> = session.parts.iter().map(|part| (part.clone(), self.topic_of(part))).collect();
+        let parts: Vec<_> = {
+            let sessions = self.sessions();
+            if !sessions.of_shard.contains_key(&session.shard) {
+                return Ok(());
+            }
+            session.parts.iter().map(|part| (part.clone(), sessions.topics.get(part).cloned())).collect()
+        };
         self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
     }
 
@@ -278,7 +284,10 @@ impl Shared {
             sessions.topics.remove(part);
             let shard = sessions.of_part.remove(part);
             let session = shard.and_then(|shard| sessions.of_shard.remove(&shard));
-            session.iter().flat_map(|session| &session.parts).for_each(|part| drop(sessions.of_part.remove(part)));
+            for part in session.iter().flat_map(|session| &session.parts) {
+                sessions.of_part.remove(part);
+                sessions.topics.remove(part);
+            }
             session
         };
         self.ledger().lost(part);
@@ -476,8 +485,7 @@ impl Shared {
 
     /// Whether nothing that was read of a partition is still to be delivered: it may be taken up anew without loss.
     pub fn is_idle(&self, part: &Part) -> bool {
-        let shard = self.sessions().of_part.get(part).cloned();
-        let Some(session) = shard.and_then(|shard| self.session(&shard)) else { return true };
+        let Some(session) = self.session_of(part) else { return true };
         let Some(index) = session.parts.iter().position(|other| other == part) else { return true };
         // Of a merged one others are read on all the time.
         session.parts.len() > 1 || self.ledger().committed(part) == session.offsets().get(index).copied()
@@ -496,12 +504,12 @@ impl Shared {
     /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
     /// Answers where to go on now.
     pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
-        let shard = self.sessions().of_part.get(part).cloned()?;
-        let session = self.session(&shard)?;
+        let session = self.session_of(part)?;
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;
         if (first..=end).contains(&at) {
-            // It is there again.
+            let (pipeline, Part { topic, partition }) = (self.pipeline.as_str(), part);
+            tracing::warn!(pipeline, "kafka: {topic}/{partition}: offset {at} was not in the log, and is there again");
             return Some(at);
         }
         let found = if at < first { Found::Gone { at, first } } else { Found::Truncated { at, end } };

@@ -33,7 +33,7 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Handover copies are swept so often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// The first time, after a client has begun.
-const SWEEP_FIRST: Duration = Duration::from_secs(60);
+const SWEEP_FIRST: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
