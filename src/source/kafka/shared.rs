@@ -22,7 +22,7 @@ use super::options::{Isolation, OnLost, Options, Speaks};
 use super::plan::{SinkMark, Told, Unreadable, copy_name};
 use super::session::{Opening, Session};
 use super::stats::Stats;
-use super::words::in_words_with;
+use super::words::{in_words_with, is_echo};
 
 /// What all of them know.
 pub struct Shared {
@@ -266,6 +266,9 @@ impl Shared {
 
     /// Something is wrong with the brokers; librdkafka goes on trying.
     pub fn say(&self, error: &KafkaError, reason: &str) {
+        if is_echo(error, reason) {
+            return;
+        }
         let (message, hint) = in_words_with(error, reason);
         let now_ms = self.ground.clock.now_ms();
         self.trouble.again(&message, hint, now_ms, None);

@@ -22,16 +22,25 @@ pub fn in_words(error: &KafkaError) -> (String, Option<&'static str>) {
 }
 
 /// The same for an error that comes with librdkafka's own text, as [`rdkafka::ClientContext::error`] gets it: the text
-/// says more, and is kept.
+/// says more, and is kept. A mere name in its place, such as `orders/3`, is what the error is about.
 pub fn in_words_with(error: &KafkaError, reason: &str) -> (String, Option<&'static str>) {
     let (words, hint) = in_words(error);
     match said(reason).as_str() {
         "" => (words, hint),
+        name if !name.contains(' ') => (format!("{name}: {words}"), hint),
         reason => {
             let (reason, better) = with_hint(reason);
             (reason, better.or(hint))
         }
     }
+}
+
+/// Whether an error only says again, without any reason, what was told with one before: librdkafka tells what is wrong with
+/// brokers, and then lets each poll fail by it.
+pub fn is_echo(error: &KafkaError, reason: &str) -> bool {
+    use Code::{AllBrokersDown, Authentication, Resolve, SSL};
+    let code = error.rdkafka_error_code();
+    reason.is_empty() && code.is_some_and(|code| matches!(code, AllBrokersDown | Authentication | Resolve | SSL))
 }
 
 /// What librdkafka's text says, with what to do. It is `host:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: ..`.
@@ -43,6 +52,7 @@ fn with_hint(text: &str) -> (String, Option<&'static str>) {
 
 const PLAIN_BROKER: &str = "does the broker speak TLS on this port? if not, write `tls: false`";
 const TLS_BROKER: &str = "does the broker speak TLS on this port? then write `tls: true`";
+const ANOTHER: &str = "is it a broker that listens on this port? if so, and it speaks TLS, write `tls: true`";
 const NOT_REACHED: &str = "is the broker running, and host and port right? may a firewall be in between?";
 const NO_NAME: &str = "is the name right? it must be known here, and brokers name themselves by `advertised.listeners`";
 const WHO: &str = "are the name, the password and the mechanism under `sasl` those that the broker has for us?";
@@ -76,13 +86,14 @@ const SAID: &[(&[&str], &str)] = &[
     (&["connecting to a ssl listener"], TLS_BROKER),
     (&["unsupported sasl mechanism"], "brokers name in the message what they have: choose one of these under `sasl`"),
     (&["enabled mechanisms"], "brokers name in the message what they have: choose one of these under `sasl`"),
+    (&["might require sasl"], "the broker may want to know who we are: write `sasl: {..}`"),
     (&["sasl", "authentication"], WHO),
     (&["authentication failed"], WHO),
     (&["token"], "are the id, the secret and the url of the identity provider right?"),
     (&["during apiversion", "disconnected"], TLS_BROKER),
     (&["apiversion"], TLS_BROKER),
     (&["receive buffer"], "raise `client: { receive.message.max.bytes: .. }`"),
-    (&["invalid response size"], TLS_BROKER),
+    (&["invalid response size"], ANOTHER),
     (&["message size"], "raise `client: { receive.message.max.bytes: .. }`"),
 ];
 
@@ -237,6 +248,13 @@ impl Logged {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_error_is_about_stands_before_it() {
+        let error = KafkaError::MessageConsumption(Code::NotLeaderForPartition);
+        assert_eq!(in_words_with(&error, "orders/3").0, "orders/3: the partition has no leader now");
+        assert_eq!(in_words_with(&error, "").0, "the partition has no leader now");
+    }
 
     #[test]
     fn messages_that_come_by_turns_are_logged_once_a_minute_each() {
