@@ -250,8 +250,9 @@ async fn fill_all(
 /// Keeps the promises that former owners of a shard have left.
 async fn take_over(way: &Way, shard: &Shard) -> Result<(), Fault> {
     while let Some(sealed) = way.source.inherit(shard, &way.outbox, way.sink()?).await? {
-        way.put_all(&sealed).await?;
+        // Read through its open file: the store has it for whoever comes after us, and nothing stays if we are cut off here.
         off_async(|| way.outbox.remove(sealed.range()))?;
+        way.put_all(&sealed).await?;
         way.source.release(&sealed.range().shard, &sealed.range().end).await?;
     }
     Ok(())
@@ -398,14 +399,14 @@ impl Way {
 
     /// Before anything of it is to be seen: whoever may own the shard after us can complete what we begin.
     async fn hand_over(&self, sealed: &Sealed) -> Result<(), Fault> {
-        let Some(copy) = self.source.copy_of(sealed.range()) else { return Ok(()) };
         let sink = self.sink_of(sealed)?;
+        let Some(copy) = self.source.copy_of(sealed.range(), sink) else { return Ok(()) };
         let read = |offset, len| off_async(|| sealed.read_file(offset, len));
         let crc32c = off_async(|| sealed.file_crc32c()).map_err(Fault::of_io)?;
         let upload = Upload { name: &copy, len: sealed.file_bytes(), crc32c, read: &read };
         let blocked = Blocked::new(&self.name, &self.metrics, &self.ground.clock);
         sink.put(&upload, &|trouble| blocked.again(trouble)).await?;
-        self.source.claim(sealed, sink).await
+        self.source.claim(sealed).await
     }
 
     /// Puts all objects of a promise, for as long as it takes.

@@ -38,8 +38,9 @@ pub fn source(
         (SourceSpec::File(options), _) => Box::new(FileSource::open(ground, &dir.join("files"), options, once)?),
         (SourceSpec::Kafka(options), _) => {
             let (of, metrics) =
-                ((spec.name.as_str(), options, spec.sink.url.as_str()), house.metrics.pipeline(&spec.name));
-            Box::new(KafkaSource::open(of, ground, &house.budget, &metrics))
+                ((spec.name.as_str(), options, spec.limits.interval), house.metrics.pipeline(&spec.name));
+            let sink = ObjectSink::open(&spec.sink, ground.random.clone())?;
+            Box::new(KafkaSource::open(of, (&spec.sink.url, sink), ground, &house.budget, &metrics))
         }
         (SourceSpec::Stream(_), Some(stream)) => Box::new(stream.source(&spec.name)),
         (SourceSpec::Stream(wanted), None) => {

@@ -153,6 +153,19 @@ impl KafkaMetrics {
         self.0.counters.lost.inc_by(offsets);
     }
 
+    /// Something was not as the group had left it, by the policy's name for it.
+    pub fn found(&self, what: &'static str) {
+        let OfSource { of, .. } = &*self.0;
+        if let Some(families) = of.families.upgrade() {
+            families.kafka.found.get_or_create_owned(&OfFound { pipeline: of.pipeline.to_string(), what }).inc();
+        }
+    }
+
+    /// So many owned partitions are not read until somebody decides.
+    pub fn halted(&self, partitions: usize) {
+        self.0.counters.halted.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+    }
+
     /// What is to be seen of the group from now on: also when nothing is owned.
     pub fn show(&self, group: GroupNow) {
         let OfSource { number, of, .. } = &*self.0;
@@ -205,6 +218,7 @@ struct Counters {
     plans_taken_over: Counter,
     tombstones: Counter,
     lost: Counter,
+    halted: Gauge,
 }
 
 /// What is shown of a pipeline's group.
@@ -246,6 +260,23 @@ struct OfOutcome {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFound {
+    pipeline: String,
+    what: &'static str,
+}
+
+/// What [`KafkaMetrics::found`] may be told.
+const FOUND: [&str; 7] = [
+    "topic_made_again",
+    "partition_added",
+    "offset_erased",
+    "records_gone",
+    "log_truncated",
+    "offset_moved",
+    "metadata_unreadable",
+];
+
 const OUTCOMES: [&str; 3] = ["done", "failed", "fenced"];
 
 /// The families of all Kafka sources.
@@ -260,6 +291,8 @@ pub(super) struct KafkaFamilies {
     plans_taken_over: Family<OfPipeline, Counter>,
     tombstones: Family<OfPipeline, Counter>,
     lost: Family<OfPipeline, Counter>,
+    halted: Family<OfPipeline, Gauge>,
+    found: Family<OfFound, Counter>,
 }
 
 impl KafkaFamilies {
@@ -283,6 +316,8 @@ impl KafkaFamilies {
             ),
             tombstones: family(of, "kafka_tombstones", "Records without a value, which are left out"),
             lost: family(of, "kafka_lost", "Offsets that were gone from the topic before they were read"),
+            halted: family(of, "kafka_halted", "Owned partitions that are not read until somebody decides"),
+            found: family(of, "kafka_found", "Partitions that were not as the group had left them, by what was found"),
         }
     }
 
@@ -296,6 +331,7 @@ impl KafkaFamilies {
             plans_taken_over: self.plans_taken_over.get_or_create_owned(&of),
             tombstones: self.tombstones.get_or_create_owned(&of),
             lost: self.lost.get_or_create_owned(&of),
+            halted: self.halted.get_or_create_owned(&of),
         }
     }
 
@@ -351,8 +387,12 @@ impl KafkaFamilies {
         for family in [&self.rebalances, &self.plans_taken_over, &self.tombstones, &self.lost] {
             family.remove(&of);
         }
+        self.halted.remove(&of);
         for outcome in OUTCOMES {
             self.commits.remove(&OfOutcome { pipeline: of.pipeline.clone(), outcome });
+        }
+        for what in FOUND {
+            self.found.remove(&OfFound { pipeline: of.pipeline.clone(), what });
         }
     }
 }

@@ -39,16 +39,16 @@ pub trait Source: Send + Sync {
     /// Doing it twice is doing it once; a position below an earlier one changes nothing.
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault>;
 
-    /// Where in the sink a copy of a whole promise is to lie before it is claimed, for whoever may own its shard after us.
-    /// `None`: the log is ours alone.
-    fn copy_of(&self, _range: &ShardRange) -> Option<String> {
+    /// Where in `sink` a copy of a whole promise is to lie before it is claimed, for whoever may own its shard after us. From
+    /// here on the source sees to it that the copy goes when nobody needs it. `None`: the log is ours alone.
+    fn copy_of(&self, _range: &ShardRange, _sink: &ObjectSink) -> Option<String> {
         None
     }
 
-    /// A promise whose copy lies in `sink` is about to be kept: others are told so, durably, so that its objects are put by
+    /// A promise whose copy lies in its sink is about to be kept: others are told so, durably, so that its objects are put by
     /// one of us, all of them, under these names. Returns when they are told, tries for as long as that takes. Doing it twice
     /// is doing it once. Cancel-safe.
-    async fn claim(&self, _promise: &Sealed, _sink: &ObjectSink) -> Result<(), Fault> {
+    async fn claim(&self, _promise: &Sealed) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -1,62 +1,172 @@
-//! Kafka as a source, through the real binary and librdkafka's mock cluster.
+//! Kafka as a source of one node, through the real binary and librdkafka's mock cluster.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::daemon::{Home, files, pipeline, until};
-use crate::support::kafka::Kafka;
+use rdkafka::types::RDKafkaRespErr::{self, *};
 
-fn write(home: &Home, kafka: &Kafka, options: &str) {
-    let source = format!("kafka: {{ brokers: \"{}\", topics: [orders], group: g{options} }}", kafka.brokers());
-    home.write("x.yaml", pipeline(&source, "lines: {}", "100ms", "url: ./out"));
-}
-
-fn rows(partition: i32, ids: std::ops::Range<u64>) -> Vec<String> {
-    ids.map(|id| format!("{{\"partition\":{partition},\"id\":{id}}}")).collect()
-}
-
-/// How often each line is there.
-fn lines(home: &Home) -> BTreeMap<String, u32> {
-    let mut times = BTreeMap::new();
-    let of_readers = files(&home.path("out")).into_iter().filter(|path| !path.to_string_lossy().contains("/_hydrant/"));
-    for path in of_readers {
-        fs::read_to_string(&path).unwrap().lines().for_each(|line| *times.entry(line.to_owned()).or_default() += 1);
-    }
-    times
-}
-
-fn once<'l>(lines: impl IntoIterator<Item = &'l String>) -> BTreeMap<String, u32> {
-    lines.into_iter().map(|line| (line.clone(), 1)).collect()
-}
+use crate::support::daemon::{Home, pipeline, until};
+use crate::support::kafka::{Kafka, Lake, name, rows};
 
 #[test]
 fn what_is_in_a_topic_is_delivered_once_over_restarts() {
-    let (home, kafka) = (Home::new(), Kafka::new("orders", 3));
-    write(&home, &kafka, "");
-    let mut all: Vec<String> = Vec::new();
-    let put = |all: &mut Vec<String>, ids: std::ops::Range<u64>| {
-        for partition in 0..3 {
-            let rows = rows(partition, ids.clone());
-            kafka.put("orders", partition, &rows);
-            all.extend(rows);
-        }
-    };
-    put(&mut all, 0..500);
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 3));
+    lake.write(&home, &kafka, "");
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..500);
     let daemon = home.start("x.yaml");
-    daemon.delivers("x", 1500);
-    assert_eq!(lines(&home), once(&all));
-    put(&mut all, 500..600);
-    daemon.delivers("x", 1800);
+    lake.holds_once(&all);
+    kafka.put_rows(&mut all, 500..600);
+    lake.holds_once(&all);
     daemon.stop();
-    put(&mut all, 600..700);
+    kafka.put_rows(&mut all, 600..700);
     let daemon = home.start("x.yaml");
-    until("all of it is there", || (lines(&home) == once(&all)).then_some(()));
+    lake.holds_once(&all);
     daemon.kill();
-    put(&mut all, 700..800);
+    kafka.put_rows(&mut all, 700..800);
     let daemon = home.start("x.yaml");
-    until("all of it is there", || (lines(&home) == once(&all)).then_some(()));
+    lake.holds_once(&all);
     daemon.stop();
-    let copies: Vec<_> =
-        files(&home.path("out")).into_iter().filter(|path| path.to_string_lossy().contains("handover")).collect();
-    assert!(copies.is_empty(), "{copies:?}");
+}
+
+/// Commits that are answered so, `times` times, in the middle of reading.
+fn commits_fail(options: &str, cases: &[(RDKafkaRespErr, usize)]) {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 2));
+    lake.write(&home, &kafka, options);
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..20);
+    let daemon = home.start("x.yaml");
+    lake.holds_once(&all);
+    for (case, (error, times)) in cases.iter().enumerate() {
+        println!("{} x {times}", name(*error));
+        let from = 20 + 40 * case as u64;
+        let errors = vec![*error; *times];
+        // What meets the plan of a chunk, and what meets its end.
+        let answers = [errors.clone(), [vec![RD_KAFKA_RESP_ERR_NO_ERROR], errors].concat()];
+        for (answers, from) in answers.iter().zip([from, from + 20]) {
+            kafka.refuse_commits(answers);
+            kafka.put_rows(&mut all, from..from + 20);
+            lake.holds_once(&all);
+        }
+        kafka.cluster.clear_request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit);
+    }
+    let commits =
+        |outcome| daemon.metric(&format!("hydrant_kafka_commits_total{{pipeline=\"x\",outcome=\"{outcome}\"}}"));
+    assert!(commits("fenced") + commits("failed") > 0.0, "no commit has failed");
+    daemon.stop();
+}
+
+const CLASSIC: &str = ", protocol: classic, client: { session.timeout.ms: 6000, heartbeat.interval.ms: 300 }";
+
+#[test]
+fn commits_that_are_refused_lose_nothing_and_leave_no_copy_behind() {
+    commits_fail(CLASSIC, &[(RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, 1), (RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, 1)]);
+}
+
+#[test]
+fn commits_that_have_to_be_told_again_lose_nothing_and_leave_no_copy_behind() {
+    let cases = [
+        (RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, 2),
+        (RD_KAFKA_RESP_ERR_NOT_COORDINATOR, 2),
+        (RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, 2),
+        (RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, 4),
+    ];
+    commits_fail(CLASSIC, &cases);
+}
+
+#[test]
+fn commits_that_may_have_come_through_lose_nothing_and_leave_no_copy_behind() {
+    commits_fail(CLASSIC, &[(RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, 4)]);
+}
+
+#[test]
+fn commits_of_an_old_epoch_lose_nothing_and_leave_no_copy_behind() {
+    commits_fail(", protocol: consumer", &[(RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH, 1)]);
+}
+
+#[test]
+fn a_broker_that_goes_and_comes_loses_nothing() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 2));
+    lake.write(&home, &kafka, CLASSIC);
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..50);
+    let daemon = home.start("x.yaml");
+    lake.holds_once(&all);
+    kafka.put_rows(&mut all, 50..100);
+    kafka.cluster.broker_down(1).unwrap();
+    daemon.hears("kafka: ", |line| line["level"] == "WARN");
+    kafka.cluster.broker_up(1).unwrap();
+    lake.holds_once(&all);
+    kafka.put_rows(&mut all, 100..150);
+    lake.holds_once(&all);
+    // It leaves as well while nobody answers.
+    kafka.cluster.broker_down(1).unwrap();
+    daemon.stop();
+}
+
+#[test]
+fn a_reload_amid_reading_loses_nothing() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 3));
+    lake.write(&home, &kafka, "");
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..50);
+    let daemon = home.start("x.yaml");
+    lake.holds_once(&all);
+    for round in 1..=4 {
+        kafka.put_rows(&mut all, round * 50..round * 50 + 25);
+        lake.write_with(&home, &kafka, "", &format!("{}ms", 100 + round));
+        let (status, became) = daemon.reload();
+        assert_eq!(status, 200, "{became}");
+        kafka.put_rows(&mut all, round * 50 + 25..round * 50 + 50);
+    }
+    lake.holds_once(&all);
+    daemon.stop();
+}
+
+#[test]
+fn keys_headers_and_topics_are_there_and_tombstones_are_not() {
+    let (home, kafka) = (Home::new(), Kafka::new("orders", 1));
+    kafka.cluster.create_topic("clicks", 1, 1).unwrap();
+    let source = format!("kafka: {{ brokers: \"{}\", topics: [orders, clicks], group: g }}", kafka.brokers());
+    let text = pipeline(&source, "lines: {}", "100ms", "url: ./out, prefix: \"{topic}/\"");
+    let program = "{topic: $topic, at: [$partition, $offset], key: $key, header: $headers[0].value, was: .}";
+    home.write("x.yaml", format!("{text}transforms: [ {{ jq: '{program}' }} ]\n"));
+    for topic in ["orders", "clicks"] {
+        kafka.put_known(topic, "a", Some("1"), ("trace", "t1"));
+        kafka.put_known(topic, "a", None, ("trace", "t2"));
+        kafka.put_known(topic, "b", Some("2"), ("trace", "t3"));
+    }
+    let daemon = home.start("x.yaml");
+    daemon.delivers("x", 4);
+    for topic in ["orders", "clicks"] {
+        let paths = home.files(&format!("out/{topic}"));
+        let text: String = paths.keys().map(|path| fs::read_to_string(path).unwrap()).collect();
+        let row = |offset: u32, key: &str, header: &str, was: u32| {
+            format!(
+                "{{\"topic\":\"{topic}\",\"at\":[0,{offset}],\"key\":\"{key}\",\"header\":\"{header}\",\"was\":{was}}}\n"
+            )
+        };
+        assert_eq!(text, row(0, "a", "t1", 1) + &row(2, "b", "t3", 2));
+    }
+    until("tombstones are counted", || {
+        (daemon.metric("hydrant_kafka_tombstones_total{pipeline=\"x\"}") == 2.0).then_some(())
+    });
+    daemon.stop();
+}
+
+#[test]
+fn latest_is_where_a_partition_ended_when_it_was_first_seen() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 1));
+    lake.write(&home, &kafka, ", start: latest");
+    kafka.put("orders", 0, &rows(0, 0..10));
+    let daemon = home.start("x.yaml");
+    until("the group knows where it begins", || {
+        (daemon.metric("hydrant_kafka_commits_total{pipeline=\"x\",outcome=\"done\"}") > 0.0).then_some(())
+    });
+    daemon.kill();
+    // Nothing was read, and yet this was not there when it was first seen.
+    let new = rows(0, 10..20);
+    kafka.put("orders", 0, &new);
+    let daemon = home.start("x.yaml");
+    lake.holds_once(&new);
+    daemon.stop();
 }

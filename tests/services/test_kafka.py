@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import urllib.request
 
 import pytest
 from confluent_kafka import Consumer
@@ -541,5 +542,82 @@ def test_a_member_with_a_name_that_restarts_moves_no_partitions(broker, topic, h
     produce(broker, topic, numbered(400, 800))
     delivered(broker, topic, lake)
     assert metric(nodes[1], "hydrant_kafka_rebalances_total") == so_far
+    for node in nodes:
+        node.stop()
+
+
+def test_a_topic_made_again_at_once_and_with_more_records_is_read_from_its_beginning(broker, topic, hydrant, lake):
+    make_topic(broker, topic, 2)
+    node = hydrant({"again": pipeline(broker, topic, lake, start="latest")}).start()
+    await_that(lambda: metric(node, "hydrant_kafka_partitions") == 2, "it reads")
+    for partition in range(2):
+        produce(broker, topic, numbered(1000 * partition, 1000 * partition + 100), partition=partition)
+    before = read_topic(broker, topic)
+    await_that(lambda: not compare(before, lake.objects()).missing, "the old one is delivered")
+    drop_topic(broker, topic)
+    make_topic(broker, topic, 2)
+    for partition in range(2):
+        produce(broker, topic, numbered(5000 + 1000 * partition, 5500 + 1000 * partition), partition=partition)
+    after = read_topic(broker, topic)
+    await_that(lambda: says(node, "again", topic, "made again"), "it says so")
+    await_that(lambda: not compare(before + after, lake.objects()).missing, "the new one is delivered from its beginning")
+    assert metric(node, "hydrant_kafka_found_total", what="topic_made_again") >= 2
+    produce(broker, topic, numbered(9000, 9100))
+    after = read_topic(broker, topic)
+    await_that(lambda: not compare(before + after, lake.objects()).missing, "and read on")
+    node.stop()
+
+
+def test_offsets_that_are_deleted_stop_the_group_until_they_are_set_again(broker, topic, hydrant, lake):
+    make_topic(broker, topic, 2)
+    node = hydrant({"erased": pipeline(broker, topic, lake)}).start()
+    produce(broker, topic, numbered(0, 100), partition=0)
+    produce(broker, topic, numbered(100, 200), partition=1)
+    delivered(broker, topic, lake)
+    node.stop()
+    offsets_of(broker, f"group-{topic}", "--delete-offsets", "--topic", f"{topic}:0")
+    produce(broker, topic, numbered(200, 300), partition=1)
+    produce(broker, topic, numbered(300, 400), partition=0)
+    node.start()
+    records = [one for one in read_topic(broker, topic) if one.partition == 1]
+    await_that(lambda: not compare(records, lake.objects()).missing, "the other partition is read on")
+    await_that(lambda: says(node, "ERROR", "erased", f"{topic}/0", "offset is gone"), "it says what is gone")
+    assert metric(node, "hydrant_kafka_halted") == 1
+    node.stop()
+    reset(broker, f"group-{topic}", f"{topic}:0", "--to-offset", 100)
+    node.start()
+    delivered(broker, topic, lake)
+    assert says(node, "INFO", f"{topic}/0", "offset 100 was not committed by hydrant")
+    add_partitions(broker, topic, 3)
+    produce(broker, topic, numbered(400, 450), partition=2)
+    delivered(broker, topic, lake)
+    assert says(node, "INFO", f"{topic}/2", "was added")
+    node.stop()
+
+
+def offsets_of(broker, group, *how):
+    """What kafka-consumer-groups.sh does with a group's offsets."""
+    command = ["--bootstrap-server", broker.address, "--group", group, *how]
+    main = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    done = subprocess.run(java(main, *command), capture_output=True, text=True)
+    assert done.returncode == 0 and "Error" not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_node_shows_who_owns_what(broker, topic, hydrant, lake, protocol):
+    make_topic(broker, topic, 4)
+    nodes = [hydrant({"group": pipeline(broker, topic, lake, protocol=protocol)}).start() for _ in range(3)]
+
+    def seen(node):
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.admin}/api/status", timeout=5) as answer:
+            return json.load(answer)["pipelines"][0].get("kafka") or {}
+
+    def complete(node):
+        members = seen(node).get("members") or []
+        here = [one for one in members if one["here"]]
+        return len(members) == 3 and len(here) == 1 and sum(one["owned"] for one in members) == 4 and here[0]["owned"] > 0
+
+    for node in nodes:
+        await_that(lambda: complete(node), f"it shows all members: {seen(node)}")
     for node in nodes:
         node.stop()

@@ -8,6 +8,8 @@
 //! The promise: while a partition is ours, nobody else has it. A rebalance is answered only when no commit is on its way,
 //! since librdkafka sends one that waits for a coordinator under the member's *next* generation.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,15 +31,14 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::{Answer, Part};
 use super::options::Speaks;
-use super::plan::Told;
 use super::session::Opening;
 use super::shared::Shared;
-use super::start::{self, Standing};
+use super::start::Standing;
+use super::watch::Watch;
+use asked::Asked;
 
 /// How long what is planned may still be delivered when partitions are to be given back.
 const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
-/// How long a question to the brokers may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before something is asked or told again.
 const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 /// The loop looks at everything so often, whatever it was told.
@@ -46,8 +47,10 @@ const TICK: Duration = Duration::from_millis(500);
 const NEXT_LIFE_PAUSE: Duration = Duration::from_secs(2);
 /// Partitions that share the memory at first; more make the client begin anew with less for each.
 const PARTITIONS_EXPECTED: usize = 16;
-/// How long the end may wait for a commit on its way.
-const END_GRACE: Duration = Duration::from_secs(3);
+/// How long the end may wait for a commit on its way, and again for what was asked.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// How long the end waits until the member is gone; it goes in any case, and the next life is another member.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is to be done about the assignment, one after the other.
 enum Step {
@@ -57,16 +60,6 @@ enum Step {
     TakeUpAnew(BTreeSet<Part>),
     /// They are to be given back, at the latest then.
     Revoke { parts: Vec<Part>, at_the_latest: Instant },
-}
-
-/// What was asked, and is answered now.
-enum Asked {
-    /// With the number of the question: one that is out of date is heard no more.
-    Standing(u64, Result<Vec<Standing>, KafkaError>),
-    /// Reading was taken up elsewhere; the answer says whether it was.
-    Sought(Vec<Part>, Result<(), KafkaError>),
-    /// What the broker still has of a partition: its first offset and its last.
-    Bounds(Part, Result<(i64, i64), KafkaError>),
 }
 
 /// One member of the group.
@@ -80,8 +73,13 @@ struct Client {
     waits_for: Option<u64>,
     questions: u64,
     asked: FuturesUnordered<BoxFuture<'static, Asked>>,
+    /// Queues are being taken elsewhere: one such order at a time, so that an old one never undoes a new one.
+    seeking: bool,
+    watch: Watch,
     /// Whom it answers to, by partition.
     assigned: BTreeSet<Part>,
+    /// librdkafka did not take our answer to a rebalance: it would wait for another one for ever.
+    refused: Option<KafkaError>,
     /// Nothing is told before the commit on its way is answered, as a step waits for that.
     holds_commits: bool,
     commit_not_before: Instant,
@@ -159,7 +157,10 @@ impl Client {
             waits_for: None,
             questions: 0,
             asked: FuturesUnordered::new(),
+            seeking: false,
+            watch: Watch::new(now),
             assigned: BTreeSet::new(),
+            refused: None,
             holds_commits: false,
             commit_not_before: now,
             ask_not_before: now,
@@ -168,12 +169,16 @@ impl Client {
 
     /// Works until it is left, or until librdkafka says that it can no more.
     async fn live(mut self) -> Ended {
+        let mut in_doubt = false;
         let ended = loop {
             if self.shared.leaving.is_cancelled() {
                 break Ended::Left;
             }
             if let Some((code, reason)) = self.consumer.client().fatal_error() {
                 break Ended::Fault(KafkaError::MessageConsumptionFatal(code), reason);
+            }
+            if let Some(error) = self.refused.take() {
+                break Ended::Fault(error, String::new());
             }
             if self.assigned.len() > self.life.partitions {
                 break Ended::Crowded(self.assigned.len());
@@ -190,14 +195,16 @@ impl Client {
                 // Only another member's commits cannot be overtaken by it.
                 self.shared.metrics.committed(Commit::Failed);
                 self.shared.ledger().answered(|_| Answer::Unknown);
+                in_doubt = true;
                 break Ended::Fault(KafkaError::ConsumerCommit(code), String::new());
             }
             self.hear_sessions();
-            let wanted = self.shared.wanted_seeks();
-            if !wanted.is_empty() {
-                self.seek(wanted);
+            self.seek();
+            for question in self.watch.due(&self.shared, &self.consumer, Instant::now()) {
+                self.asked.push(Box::pin(async move { Asked::Watched(question.await) }));
             }
             self.step();
+            self.look_after_copies();
             self.commit();
             tokio::select! {
                 biased;
@@ -208,7 +215,7 @@ impl Client {
                 () = sleep_until(Instant::now() + TICK) => {}
             }
         };
-        self.end().await;
+        self.end(in_doubt).await;
         ended
     }
 
@@ -230,19 +237,19 @@ impl Client {
             Event::Assigned(parts) => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, "kafka: assigned");
+                self.watch.rebalanced(Instant::now());
                 match self.shared.options.merge {
                     false => self.steps.push_back(Step::Assign(parts)),
                     true => {
                         self.assign_blind(&parts);
-                        let all = self.assigned.clone();
-                        self.lose(all.iter());
-                        self.steps.push_back(Step::TakeUpAnew(all));
+                        self.take_up_anew(self.assigned.clone());
                     }
                 }
             }
             Event::Revoked { parts, lost } => {
                 self.shared.metrics.rebalanced();
                 tracing::debug!(pipeline = self.shared.pipeline, ?parts, lost, "kafka: to be given back");
+                self.watch.rebalanced(Instant::now());
                 parts.iter().for_each(|part| self.shared.ledger().leave(part));
                 let at_the_latest = Instant::now() + GIVE_BACK_GRACE;
                 self.steps.push_back(Step::Revoke { parts: parts.clone(), at_the_latest });
@@ -277,8 +284,7 @@ impl Client {
             answers.iter().filter(|(_, answer)| **answer == Answer::Fenced).map(|(part, _)| part.clone()).collect();
         if !fenced.is_empty() {
             tracing::debug!(pipeline = self.shared.pipeline, ?fenced, "kafka: fenced");
-            self.lose(fenced.iter());
-            self.steps.push_back(Step::TakeUpAnew(fenced));
+            self.take_up_anew(fenced);
         }
         self.shared.answered.notify_waiters();
     }
@@ -291,12 +297,45 @@ impl Client {
         }
     }
 
+    /// These are read no more as they were, nor what was merged with them: all that is still ours is taken up anew.
+    fn take_up_anew(&mut self, mut parts: BTreeSet<Part>) {
+        let others: Vec<Part> = parts.iter().flat_map(|part| self.shared.lose(part)).collect();
+        parts.extend(others);
+        for step in &mut self.steps {
+            if let Step::TakeUpAnew(earlier) = step {
+                earlier.retain(|part| !parts.contains(part));
+            }
+        }
+        self.steps.push_back(Step::TakeUpAnew(parts));
+    }
+
     /// Answers that partitions have come before it is known where they stand: nothing is read of them.
     fn assign_blind(&mut self, parts: &[Part]) {
-        if let Err(error) = self.consumer.incremental_assign(&list(parts.iter().map(|part| (part, Offset::End)))) {
-            self.shared.say(&error, "");
+        self.assign(&parts.iter().map(|part| (part.clone(), Offset::End)).collect::<Vec<_>>());
+    }
+
+    /// Answers that partitions have come. All of them, as librdkafka wants the same ones back.
+    fn assign(&mut self, parts: &[(Part, Offset)]) {
+        if let Err(error) = self.consumer.incremental_assign(&list(parts.iter().map(|(part, at)| (part, *at)))) {
+            self.refused = Some(error);
         }
-        self.assigned.extend(parts.iter().cloned());
+        self.assigned.extend(parts.iter().map(|(part, _)| part.clone()));
+    }
+
+    /// Answers that partitions have been given back.
+    /// Partitions that are ours are read on from there, whatever became of their queues: librdkafka does not seek one that it
+    /// has given up, as it does when an offset is out of range.
+    fn reseat(&mut self, to: &[(Part, i64)]) {
+        self.unassign(&to.iter().map(|(part, _)| part.clone()).collect::<Vec<_>>());
+        self.assign(&to.iter().map(|(part, at)| (part.clone(), Offset::Offset(*at))).collect::<Vec<_>>());
+    }
+
+    fn unassign(&mut self, parts: &[Part]) {
+        if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
+        {
+            self.refused = Some(error);
+        }
+        self.assigned.retain(|part| !parts.contains(part));
     }
 
     /// What the queues of partitions complained of.
@@ -305,10 +344,14 @@ impl Client {
             for (part, error) in session.take_faults() {
                 let out = matches!(
                     error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+                    Some(
+                        RDKafkaErrorCode::AutoOffsetReset
+                            | RDKafkaErrorCode::OffsetOutOfRange
+                            | RDKafkaErrorCode::LogTruncation
+                    )
                 );
                 if out {
-                    self.ask_bounds(part);
+                    self.ask_bounds(part, Duration::ZERO);
                 } else {
                     self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
                 }
@@ -319,6 +362,10 @@ impl Client {
     /// Goes on with what is to be done, as far as it can: first what is to be given back, as others wait for that.
     fn step(&mut self) {
         self.holds_commits = false;
+        if self.seeking {
+            // A queue on its way elsewhere would get there as another owner's.
+            return;
+        }
         while let Some(at) = self.steps.iter().position(|step| matches!(step, Step::Revoke { .. })) {
             // What an answer that comes now was asked for may be gone; what stays is asked for again.
             self.waits_for = None;
@@ -327,6 +374,7 @@ impl Client {
             }
         }
         while let Some(step) = self.steps.front() {
+            let is_new = matches!(step, Step::Assign(_));
             let parts: Vec<Part> = match step {
                 Step::Assign(parts) => parts.clone(),
                 Step::TakeUpAnew(parts) => parts.iter().filter(|part| self.assigned.contains(*part)).cloned().collect(),
@@ -334,14 +382,17 @@ impl Client {
             };
             if parts.is_empty() {
                 // One of nothing wants its answer too, or librdkafka waits for ever.
-                if matches!(step, Step::Assign(_)) {
+                if is_new {
                     self.assign_blind(&[]);
                 }
-                self.steps.pop_front();
-                self.waits_for = None;
+                self.step_done();
                 continue;
             }
-            self.holds_commits = matches!(step, Step::TakeUpAnew(_)) && self.shared.ledger().is_on_its_way();
+            if !is_new {
+                // An earlier step may have taken them up: where they stand is asked when nobody tells it any more.
+                self.lose(parts.iter());
+                self.holds_commits = self.shared.ledger().is_on_its_way();
+            }
             if !self.holds_commits {
                 self.ask_standing(parts);
             }
@@ -370,101 +421,40 @@ impl Client {
         if self.holds_commits {
             return false;
         }
-        if let Err(error) = self.consumer.incremental_unassign(&list(parts.iter().map(|part| (part, Offset::Invalid))))
-        {
-            self.shared.say(&error, "");
-        }
-        self.assigned.retain(|part| !parts.contains(part));
+        self.unassign(&parts);
         self.steps.remove(at);
         true
     }
 
-    fn ask_standing(&mut self, parts: Vec<Part>) {
-        if self.waits_for.is_some() || Instant::now() < self.ask_not_before {
-            return;
-        }
-        self.questions += 1;
-        let number = self.questions;
-        self.waits_for = Some(number);
-        let (consumer, start) = (self.consumer.clone(), self.shared.options.start);
-        let ask = off_thread(move || start::ask(&consumer, &parts, start, ASK_TIMEOUT));
-        self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
-    }
-
-    fn ask_bounds(&mut self, part: Part) {
-        let consumer = self.consumer.clone();
-        let ask = off_thread(move || {
-            let bounds = consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT);
-            Asked::Bounds(part, bounds)
-        });
-        self.asked.push(Box::pin(ask));
-    }
-
-    fn seek(&mut self, to: Vec<(Part, i64)>) {
-        let consumer = self.consumer.clone();
-        let ask = off_thread(move || {
-            let wanted = list(to.iter().map(|(part, offset)| (part, Offset::Offset(*offset))));
-            let sought = consumer
-                .seek_partitions(wanted, ASK_TIMEOUT)
-                .and_then(|done| done.elements().iter().try_for_each(|element| element.error()));
-            Asked::Sought(to.into_iter().map(|(part, _)| part).collect(), sought)
-        });
-        self.asked.push(Box::pin(ask));
-    }
-
-    fn answered(&mut self, answer: Asked) {
-        match answer {
-            Asked::Standing(number, _) if self.waits_for != Some(number) => {}
-            Asked::Standing(_, standing) => {
-                self.waits_for = None;
-                match standing {
-                    Ok(standing) => self.take_up(standing),
-                    Err(error) => {
-                        self.shared.say(&error, "");
-                        self.ask_not_before = Instant::now() + AGAIN_PAUSE;
-                    }
-                }
-            }
-            Asked::Sought(parts, Err(error)) => {
-                self.shared.say(&error, "");
-                // Wherever it stands now: from what the group knows.
-                self.lose(parts.iter());
-                self.ask_not_before = Instant::now() + AGAIN_PAUSE;
-                self.steps.push_back(Step::TakeUpAnew(parts.into_iter().collect()));
-            }
-            Asked::Sought(parts, Ok(())) => parts.iter().for_each(|part| self.shared.sought(part)),
-            Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, first, last) {
-                    self.seek(vec![(part, offset)]);
-                }
-            }
-            Asked::Bounds(part, Err(error)) => {
-                self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
-                self.ask_bounds(part);
-            }
-        }
+    /// The first step is done, or is not to be done any more: an answer to what it has asked is heard no more.
+    fn step_done(&mut self) -> Option<Step> {
+        self.waits_for = None;
+        self.steps.pop_front()
     }
 
     /// Partitions are taken up where the group says that they stand.
     fn take_up(&mut self, mut standing: Vec<Standing>) {
-        let Some(step) = self.steps.pop_front() else { return };
+        let Some(step) = self.step_done() else { return };
         let is_new = matches!(step, Step::Assign(_));
         if !is_new {
             // One that was given back meanwhile is not taken up again.
             standing.retain(|standing| self.assigned.contains(&standing.part));
         }
-        let mut begins = Vec::with_capacity(standing.len());
         let mut told_of = Vec::with_capacity(standing.len());
-        for Standing { part, committed, start } in standing {
-            let told = committed.map(|(offset, metadata)| Told::parse(offset, &metadata, &self.shared.mark));
-            match told.transpose() {
+        let mut not_read = Vec::new();
+        for Standing { part, topic, told, start, found } in standing {
+            match told {
                 Ok(told) => {
                     let at =
                         told.as_ref().map_or(start, |told| told.plans.last().map_or(told.offset, |plan| plan.offset));
-                    begins.push((part.clone(), at));
+                    found.iter().for_each(|found| self.shared.found(&part, found));
+                    self.shared.identify(&part, topic);
                     told_of.push((part, told, at));
                 }
-                Err(unreadable) => self.shared.cannot_follow(&part, &unreadable),
+                Err(found) => {
+                    self.shared.halt(&part, found);
+                    not_read.push(part);
+                }
             }
         }
         let openings: Vec<Opening> = told_of
@@ -475,17 +465,18 @@ impl Client {
                 Some(Opening { part: part.clone(), offset: *offset, queue })
             })
             .collect();
+        let begins: Vec<(Part, i64)> = told_of.iter().map(|(part, _, offset)| (part.clone(), *offset)).collect();
         if is_new {
-            let list = list(begins.iter().map(|(part, offset)| (part, Offset::Offset(*offset))));
-            if let Err(error) = self.consumer.incremental_assign(&list) {
-                self.shared.say(&error, "");
-            }
-            self.assigned.extend(begins.iter().map(|(part, _)| part.clone()));
+            let read = begins.iter().map(|(part, offset)| (part.clone(), Offset::Offset(*offset)));
+            let not_read = not_read.iter().map(|part| (part.clone(), Offset::End));
+            self.assign(&read.chain(not_read).collect::<Vec<_>>());
+        } else {
+            self.reseat(&begins);
         }
-        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings, !is_new);
-        if !is_new {
-            self.seek(begins);
-        }
+        // What cannot be followed now may have come back by the next time: librdkafka remembers a pause.
+        let _ = self.consumer.resume(&list(begins.iter().map(|(part, _)| (part, Offset::Invalid))));
+        let _ = self.consumer.pause(&list(not_read.iter().map(|part| (part, Offset::Invalid))));
+        self.shared.take_up(told_of.into_iter().map(|(part, told, _)| (part, told)).collect(), openings);
     }
 
     /// Tells the group what is new, if nothing is on its way.
@@ -498,7 +489,7 @@ impl Client {
         for (part, told) in &news {
             let _ = list.add_partition_offset(&part.topic, part.partition, Offset::Offset(told.offset));
             if let Some(mut element) = list.find_partition(&part.topic, part.partition) {
-                element.set_metadata(told.metadata(&self.shared.mark));
+                element.set_metadata(told.metadata(&self.shared.mark, self.shared.topic_of(part).as_ref()));
             }
         }
         if let Err(error) = send(&self.consumer, &list) {
@@ -508,27 +499,54 @@ impl Client {
     }
 
     /// Leaves the group, so that others need not wait for a time-out.
-    async fn end(mut self) {
+    async fn end(mut self, in_doubt: bool) {
         self.shared.lose_sessions();
         let settled = async {
-            while self.shared.ledger().is_on_its_way() {
+            loop {
                 self.poll();
                 while let Some(event) = self.context.next() {
                     match event {
                         Event::Committed(answers) => self.hear_answers(&answers),
                         Event::Doubt(_) => return,
-                        _ => {}
+                        Event::Assigned(parts) => self.steps.push_back(Step::Assign(parts)),
+                        Event::Revoked { parts, .. } => {
+                            self.steps.push_back(Step::Revoke { parts, at_the_latest: Instant::now() });
+                        }
+                        Event::Stats(_) | Event::Trouble(..) => {}
                     }
+                }
+                if !self.shared.ledger().is_on_its_way() {
+                    return;
                 }
                 let _ = timeout(TICK, self.context.ready.notified()).await;
             }
         };
         let _ = timeout(END_GRACE, settled).await;
+        if !in_doubt {
+            self.look_after_copies();
+        }
+        let all_answered = async {
+            // Whoever still asks keeps the consumer, and so the member, alive.
+            while let Some(answer) = self.asked.next().await {
+                if let Asked::Copies(..) = answer {
+                    self.answered(answer);
+                }
+            }
+        };
+        let _ = timeout(END_GRACE, all_answered).await;
         self.context.leaving.store(true, Ordering::Release);
+        // Closing waits for the answer to every rebalance that was heard.
+        for step in std::mem::take(&mut self.steps) {
+            match step {
+                Step::Assign(parts) => self.assign_blind(&parts),
+                Step::Revoke { parts, .. } => self.unassign(&parts),
+                Step::TakeUpAnew(_) => {}
+            }
+        }
         self.shared.lose_all();
         let Client { consumer, asked, .. } = self;
         drop(asked);
-        off_thread(move || drop(consumer)).await;
+        let _ = timeout(CLOSE_TIMEOUT, off_thread(move || drop(consumer))).await;
     }
 }
 

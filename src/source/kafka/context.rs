@@ -151,6 +151,8 @@ fn may_still_come(error: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::OperationTimedOut
             | RDKafkaErrorCode::RequestTimedOut
             | RDKafkaErrorCode::NetworkException
+            // It waited in vain to be sent again.
+            | RDKafkaErrorCode::WaitingForCoordinator
     )
 }
 

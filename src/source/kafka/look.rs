@@ -51,6 +51,14 @@ impl Options {
         seen
     }
 
+    /// Whether a topic of this name is subscribed to.
+    pub fn is_subscribed(&self, name: &str) -> bool {
+        self.subscription().iter().any(|one| match one.starts_with('^') {
+            true => !name.starts_with("__") && is_match(one, name),
+            false => one == name,
+        })
+    }
+
     fn look_into(&self, pipeline: &str, interval: Duration, seen: &mut Seen) -> Result<(), String> {
         let config = self.client_config(pipeline, Speaks::Classic, (MEMORY_BYTES_MIN, 1));
         let (consumer, all) = self.connect(&config)?;

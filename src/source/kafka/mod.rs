@@ -7,8 +7,10 @@
 //! delivered by the next owner from the handover copy, byte for byte; what it had not planned nobody has seen. The group's
 //! coordinator is the one truth about positions: a node's own state may be lost.
 
+mod begun;
 mod client;
 mod context;
+mod describe;
 mod flood;
 mod judge;
 pub mod ledger;
@@ -16,13 +18,16 @@ mod look;
 mod msk;
 pub mod options;
 pub mod plan;
+mod policy;
 pub mod properties;
 pub mod security;
 mod session;
 mod shared;
 mod start;
 mod stats;
+mod sweep;
 mod tokens;
+mod watch;
 pub mod words;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,7 +54,7 @@ pub use look::Seen;
 pub use options::Options;
 use plan::{Plan, copy_name};
 use session::{Session, SessionReader};
-use shared::Shared;
+use shared::{Seek, Shared};
 
 /// How long leaving the group may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -68,17 +73,19 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// A member of the group that joins when its first shard is asked for.
+    /// A member of the group that joins when its first shard is asked for. `interval`: how long chunks are open. `sink`
+    /// remembers what the group has begun.
     pub fn open(
-        (pipeline, options, sink_url): (&str, &Options, &str),
+        of: (&str, &Options, Duration),
+        sink: (&str, ObjectSink),
         ground: &Ground,
         budget: &Budget,
         metrics: &PipelineMetrics,
     ) -> KafkaSource {
         let (give, given) = mpsc::unbounded_channel();
         let memory_bytes = budget.bytes() / MEMORY_PART;
-        let of = (metrics.kafka(), metrics.live.reading());
-        let shared = Shared::new(pipeline, options, sink_url, ground, memory_bytes, of, give);
+        let seen = (metrics.kafka(), metrics.live.reading());
+        let shared = Shared::new(of, sink, ground, memory_bytes, seen, give);
         KafkaSource {
             shared: Arc::new(shared),
             given: AsyncMutex::new(given),
@@ -129,16 +136,11 @@ impl KafkaSource {
             off_async(|| arriving.append(&bytes)).map_err(Fault::of_io)?;
             at = to;
         }
-        off_async(|| arriving.seal())
-    }
-
-    /// Removes handover copies that nobody needs any more.
-    async fn remove(&self, copies: Vec<(String, ObjectSink)>) {
-        for (name, sink) in copies {
-            if let Err(error) = sink.remove(&name).await {
-                tracing::warn!(pipeline = self.shared.pipeline, "kafka: a handover copy stays behind: {error}");
-            }
-        }
+        // One that is damaged in the store is no fault of our disk, nor of the other partitions.
+        off_async(|| arriving.seal()).map_err(|fault| match fault.blame {
+            Blame::Disk => Fault { blame: Blame::Source, ..fault },
+            _ => fault,
+        })
     }
 }
 
@@ -162,9 +164,11 @@ impl Source for KafkaSource {
             }
             answered.await;
         }
+        self.shared.begin(&session).await?;
         let at = from.cloned().unwrap_or_else(|| session.begin());
         if let Some(to) = session.rewind(&at)? {
-            self.shared.seek(to);
+            let to = to.into_iter().map(|(part, offset)| Seek { session: session.clone(), part, offset });
+            self.shared.seek(to.collect::<Vec<_>>());
         }
         Ok(Box::new(SessionReader::new(session, at)))
     }
@@ -173,7 +177,9 @@ impl Source for KafkaSource {
         loop {
             let answered = self.shared.answered.notified();
             if let Some(copies) = self.shared.settle(shard, upto) {
-                self.remove(copies).await;
+                for (name, sink) in copies {
+                    self.shared.remove_copy(&name, &sink).await;
+                }
                 return Ok(());
             }
             self.shared.news.notify_one();
@@ -181,16 +187,18 @@ impl Source for KafkaSource {
         }
     }
 
-    fn copy_of(&self, range: &ShardRange) -> Option<String> {
+    fn copy_of(&self, range: &ShardRange, sink: &ObjectSink) -> Option<String> {
+        if let Some(session) = self.shared.session(&range.shard) {
+            self.shared.keep_copy(range, sink, &session);
+        }
         Some(copy_name(&self.shared.pipeline, &range.shard, &range.start, &range.end))
     }
 
-    async fn claim(&self, promise: &Sealed, sink: &ObjectSink) -> Result<(), Fault> {
+    async fn claim(&self, promise: &Sealed) -> Result<(), Fault> {
         let range = promise.range();
         let Some(session) = self.shared.session(&range.shard) else { return lost().await };
         let unknown = || Fault::new(Blame::Bug, format!("{range} ends where no read did"));
         let ends = session.ends_of(range).ok_or_else(unknown)?;
-        self.shared.keep_copy(range, sink, &session);
         loop {
             let answered = self.shared.answered.notified();
             match self.shared.ledger().claim(range, &ends) {
@@ -207,10 +215,7 @@ impl Source for KafkaSource {
         let Some(session) = self.shared.session(shard) else { return lost().await };
         let Some(plan) = self.next_inherited(&session) else { return Ok(None) };
         let sealed = self.fetch(&plan, outbox, sink).await?;
-        // Of a merged shard other nodes may need it too.
-        if plan.is_of_one_partition() {
-            self.shared.keep_copy(sealed.range(), sink, &session);
-        }
+        self.shared.keep_copy(sealed.range(), sink, &session);
         self.shared.metrics.took_over();
         let (plan, pipeline) = (sealed.range().to_string(), self.shared.pipeline.as_str());
         tracing::info!(pipeline, plan, "kafka: delivering what a former owner had planned");

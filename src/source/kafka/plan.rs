@@ -1,9 +1,11 @@
 //! Plans: what a node is about to deliver, as the group's coordinator keeps it in the metadata of committed offsets.
 //!
 //! ```text
-//! hydrant1 sink=9f3a6c01 k1a2b3c4dp12s7d2a90b4e1f0:1000-2500 k1a2b3c4dp12s7d2a90b4e1f0:2500-4000
-//! |        |             '- shard : start - end (positions of it), the oldest first; `@` and the offset of this partition
-//! |        |                behind it, where positions are not offsets
+//! hydrant1 sink=9f3a6c01 topic=sWZ8rTdIQ5qIh1mQ0SCO7g k1a2b3c4dp12s7d2a90b4e1f0:1000-2500 ...
+//! |        |             |                            '- shard : start - end (positions of it), the oldest first; `@` and
+//! |        |             |                               the offset of this partition behind it, where positions are not offsets
+//! |        |             '- the id of the topic, where brokers give topics ids (Kafka 2.8): of a topic that was deleted and
+//! |        |                made again these offsets say nothing
 //! |        '- the first digits of the SHA-256 of the sink's URL, where the handover copies lie
 //! '- the version of this text
 //! ```
@@ -11,6 +13,7 @@
 //! (`offset.metadata.max.bytes`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -33,15 +36,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether the shard was one partition's: then nobody else has a plan for the same chunk.
-    pub fn is_of_one_partition(&self) -> bool {
-        self.shard.as_str().contains('p')
-    }
-
     /// The name of its handover copy, for a pipeline.
     pub fn copy_name(&self, pipeline: &str) -> String {
         copy_name(pipeline, &self.shard, &self.start, &self.end)
     }
+}
+
+/// Whether the shard is one partition's: then nobody else has a plan for the same chunk.
+pub fn is_of_one_partition(shard: &Shard) -> bool {
+    shard.as_str().contains('p')
 }
 
 /// The name below a sink under which the sealed file of a range lies, for whoever owns its shard next.
@@ -81,6 +84,43 @@ impl fmt::Display for SinkMark {
     }
 }
 
+/// The id of a topic, as Kafka's own tools show it (base64url of 16 bytes): one that is made again has another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId(Arc<str>);
+
+impl TopicId {
+    /// Length of the text.
+    pub const LEN: usize = 22;
+
+    /// From its text.
+    pub fn parse(text: &str) -> Option<TopicId> {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (text.len() == TopicId::LEN && text.bytes().all(sound)).then(|| TopicId(text.into()))
+    }
+
+    /// As Kafka's tools show it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The topic that metadata of ours was written for; `None`: it does not say.
+pub fn topic_of(metadata: &str) -> Option<TopicId> {
+    let word = metadata.strip_prefix(VERSION)?.split(' ').find_map(|word| word.strip_prefix("topic="))?;
+    TopicId::parse(word)
+}
+
+/// Whether a hydrant has written the metadata: else somebody has set the offset.
+pub fn is_ours(metadata: &str) -> bool {
+    metadata.starts_with("hydrant")
+}
+
 /// Why metadata cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreadable {
@@ -95,7 +135,7 @@ impl Told {
     pub fn parse(offset: i64, metadata: &str, sink: &SinkMark) -> Result<Told, Unreadable> {
         let mut words = metadata.split(' ');
         let version = words.next().unwrap_or_default();
-        if !version.starts_with("hydrant") {
+        if !is_ours(version) {
             return Ok(Told { offset, plans: Vec::new() });
         }
         let unreadable = || Unreadable::Text(metadata.to_owned());
@@ -103,6 +143,7 @@ impl Told {
             return Err(unreadable());
         }
         let of = words.next().and_then(|word| word.strip_prefix("sink=")).ok_or_else(unreadable)?;
+        let words = words.filter(|word| !word.starts_with("topic="));
         let plans: Vec<Plan> = words.map(parse_plan).collect::<Option<_>>().ok_or_else(unreadable)?;
         if !plans.is_empty() && of != sink.0 {
             return Err(Unreadable::OtherSink(of.to_owned()));
@@ -110,9 +151,12 @@ impl Told {
         Ok(Told { offset, plans })
     }
 
-    /// The metadata that says this.
-    pub fn metadata(&self, sink: &SinkMark) -> String {
+    /// The metadata that says this of a partition of a topic.
+    pub fn metadata(&self, sink: &SinkMark, topic: Option<&TopicId>) -> String {
         let mut text = format!("{VERSION} sink={sink}");
+        if let Some(topic) = topic {
+            text.push_str(&format!(" topic={topic}"));
+        }
         for Plan { shard, start, end, offset } in &self.plans {
             text.push_str(&format!(" {shard}:{start}-{end}"));
             if end.as_u64() != u64::try_from(*offset).ok() {
@@ -148,7 +192,12 @@ mod tests {
         let sink = SinkMark::of("s3://lake/events");
         for plans in [vec![], vec![plan(0, 5, 5)], vec![plan(5, 9, 9), plan(9, 12, 70)]] {
             let told = Told { offset: 5, plans };
-            assert_eq!(Told::parse(5, &told.metadata(&sink), &sink), Ok(told));
+            for topic in [None, TopicId::parse("sWZ8rTdIQ5qIh1mQ0SCO7g")] {
+                let text = told.metadata(&sink, topic.as_ref());
+                assert_eq!(Told::parse(5, &text, &sink), Ok(told.clone()));
+                assert_eq!(topic_of(&text), topic, "{text}");
+                assert!(is_ours(&text));
+            }
         }
     }
 
@@ -158,7 +207,7 @@ mod tests {
         let most = u64::try_from(i64::MAX).unwrap();
         let plan = Plan { shard, start: (most - 1).into(), end: most.into(), offset: i64::MAX - 1 };
         let told = Told { offset: 0, plans: vec![plan; PLANS_MAX] };
-        assert!(told.metadata(&SinkMark::of("x")).len() <= 4096);
+        assert!(told.metadata(&SinkMark::of("x"), TopicId::parse(&"x".repeat(TopicId::LEN)).as_ref()).len() <= 4096);
     }
 
     #[test]
@@ -178,7 +227,11 @@ mod tests {
             assert_eq!(Told::parse(7, text, &sink), Err(Unreadable::Text(text.into())), "{text}");
         }
         let told = Told { offset: 7, plans: vec![plan(7, 9, 9)] };
-        assert_eq!(Told::parse(7, &told.metadata(&other), &sink), Err(Unreadable::OtherSink(other.to_string())));
-        assert_eq!(Told::parse(7, &nothing.metadata(&other), &sink), Ok(nothing), "without plans the sink may change");
+        assert_eq!(Told::parse(7, &told.metadata(&other, None), &sink), Err(Unreadable::OtherSink(other.to_string())));
+        assert_eq!(
+            Told::parse(7, &nothing.metadata(&other, None), &sink),
+            Ok(nothing),
+            "without plans the sink may change"
+        );
     }
 }

@@ -118,12 +118,12 @@ pub struct Opening {
 }
 
 impl Session {
-    /// A session over these partitions. `seeking`: nothing is taken before [`Session::sought`]. `complain` is told when a queue
+    /// A session over these partitions. `complain` is told when a queue
     /// says that something is wrong.
     pub fn new(
         shard: Shard,
         openings: Vec<Opening>,
-        (merged, tombstones, seeking): (bool, Tombstones, bool),
+        (merged, tombstones): (bool, Tombstones),
         (metrics, clock, complain): (KafkaMetrics, Clock, Arc<Notify>),
     ) -> Session {
         let offsets: Vec<i64> = openings.iter().map(|opening| opening.offset).collect();
@@ -138,7 +138,7 @@ impl Session {
                 (part, Some(queue))
             })
             .unzip();
-        let seeking = vec![seeking; parts.len()];
+        let seeking = vec![false; parts.len()];
         let marks = Marks { at: position, offsets: offsets.clone(), ahead: VecDeque::new() };
         let inside = Inside { queues, offsets, position, marks, turn: 0, faults: Vec::new(), jumped: false, seeking };
         let (inside, lost) = (Mutex::new(inside), CancellationToken::new());
@@ -158,16 +158,20 @@ impl Session {
 
     /// By part: where all before the end of `range` is read; `None` if no read ended there.
     pub fn ends_of(&self, range: &ShardRange) -> Option<Vec<(Part, i64)>> {
-        let (start, end) = (range.start.as_u64()?, range.end.as_u64()?);
+        let end = range.end.as_u64()?;
         let offsets = match self.merged {
-            true => {
-                let marks = &mut self.inside().marks;
-                marks.forget_before(start);
-                marks.at(end)?
-            }
+            true => self.inside().marks.at(end)?,
             false => vec![i64::try_from(end).ok()?],
         };
         Some(self.parts.iter().cloned().zip(offsets).collect())
+    }
+
+    /// All before `upto` is delivered: nothing before it is asked for any more. (Until then it may be, in any order: copies of
+    /// chunks are put at the same time, and each is claimed when its own is there.)
+    pub fn delivered(&self, upto: &Position) {
+        if let Some(upto) = upto.as_u64().filter(|_| self.merged) {
+            self.inside().marks.forget_before(upto);
+        }
     }
 
     /// Sets reading back to `at`; by part, where its queue is to be taken, if it is not there: nothing is read until it is.
@@ -219,10 +223,11 @@ impl Session {
         }
     }
 
-    /// The queue of a partition has been taken to where it is to be read on.
-    pub fn sought(&self, part: &Part) {
+    /// The queue of a partition has been taken to this offset. If it is wanted elsewhere since, that is to be sought yet.
+    pub fn sought(&self, part: &Part, offset: i64) {
         if let Some(index) = self.parts.iter().position(|other| other == part) {
-            self.inside().seeking[index] = false;
+            let mut inside = self.inside();
+            inside.seeking[index] &= inside.offsets[index] != offset;
             self.ready.notify_one();
         }
     }

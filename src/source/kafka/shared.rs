@@ -1,8 +1,9 @@
 //! What the source, its readers and its client share: the ledger, the sessions, and what is said of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::OAuthToken;
@@ -11,16 +12,21 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Fault;
 use crate::ground::Ground;
 use crate::live::InTrouble;
-use crate::metrics::{GroupNow, KafkaMetrics, PartitionNow};
+use crate::metrics::{GroupNow, KafkaMetrics, MemberNow, PartitionNow};
 use crate::position::{Position, Shard, ShardRange};
-use crate::sink::ObjectSink;
+use crate::sink::{self, ObjectSink};
 
+use super::begun::Begun;
+use super::describe::TopicNow;
 use super::ledger::{Ledger, Part};
 use super::options::{Isolation, OnLost, Options, Speaks};
-use super::plan::{SinkMark, Told, Unreadable, copy_name};
+use super::plan::{Plan, SinkMark, Told, TopicId, copy_name, is_of_one_partition};
+use super::policy::Found;
 use super::session::{Opening, Session};
+use super::start::Unasked;
 use super::stats::Stats;
 use super::words::{in_words_with, is_echo};
 
@@ -31,6 +37,10 @@ pub struct Shared {
     pub mark: SinkMark,
     pub ground: Ground,
     pub metrics: KafkaMetrics,
+    /// What the group has begun, as the sink remembers it.
+    pub begun: Begun,
+    /// How long chunks are open.
+    pub interval: Duration,
     /// Bytes that may lie fetched and unread.
     pub memory_bytes: usize,
     pub given: mpsc::UnboundedSender<Shard>,
@@ -44,9 +54,12 @@ pub struct Shared {
     ledger: Mutex<Ledger>,
     sessions: Mutex<Sessions>,
     /// Where queues of partitions are to be taken.
-    seeks: Mutex<Vec<(Part, i64)>>,
+    seeks: Mutex<Vec<Seek>>,
     /// Handover copies that lie in a store: by shard and end.
     copies: Mutex<BTreeMap<(Shard, Position), HandoverCopy>>,
+    orphans: Mutex<Vec<Orphan>>,
+    /// As which member the group knows us, and all of its members.
+    group: Mutex<(String, Vec<MemberNow>)>,
     trouble: InTrouble,
 }
 
@@ -54,8 +67,41 @@ pub struct Shared {
 struct Sessions {
     of_shard: BTreeMap<Shard, Arc<Session>>,
     of_part: BTreeMap<Part, Shard>,
+    /// The ids of their topics, where brokers give some.
+    topics: BTreeMap<Part, TopicId>,
     /// Partitions that are not read, and why.
-    halted: BTreeMap<Part, String>,
+    halted: BTreeMap<Part, Found>,
+    /// Those whose offsets are looked at twice, with where the log was found to end if it was too short.
+    suspects: BTreeMap<Part, Option<i64>>,
+    /// What was said of partitions last.
+    said: BTreeMap<Part, Found>,
+}
+
+/// Where the queue of a session's partition is to be taken.
+pub struct Seek {
+    pub session: Arc<Session>,
+    pub part: Part,
+    pub offset: i64,
+}
+
+/// A handover copy that may be nobody's: somebody needs it if the group knows its plan, else nobody does.
+#[derive(Clone)]
+pub struct Orphan {
+    pub name: String,
+    pub sink: ObjectSink,
+    /// The partitions that its plan is of, as far as we know.
+    pub parts: Vec<Part>,
+    /// It may be of others too: of a merged shard an heir knows only its own.
+    pub may_be_of_any: bool,
+    shard: Shard,
+    end: Position,
+}
+
+impl Orphan {
+    /// Whether it is the copy of this plan.
+    pub fn is_of(&self, plan: &Plan) -> bool {
+        plan.shard == self.shard && plan.end == self.end
+    }
 }
 
 /// A handover copy.
@@ -66,12 +112,22 @@ struct HandoverCopy {
     of: Arc<Session>,
 }
 
+impl HandoverCopy {
+    fn is_merged_by_another(&self, shard: &Shard) -> bool {
+        *shard != self.of.shard && !is_of_one_partition(shard)
+    }
+
+    fn orphan(self, shard: Shard, end: Position) -> Orphan {
+        let may_be_of_any = self.is_merged_by_another(&shard);
+        Orphan { name: self.name, sink: self.sink, parts: self.of.parts.clone(), may_be_of_any, shard, end }
+    }
+}
+
 impl Shared {
     /// Nothing is known yet.
     pub fn new(
-        pipeline: &str,
-        options: &Options,
-        sink_url: &str,
+        (pipeline, options, interval): (&str, &Options, Duration),
+        (sink_url, sink): (&str, ObjectSink),
         ground: &Ground,
         memory_bytes: usize,
         (metrics, trouble): (KafkaMetrics, InTrouble),
@@ -83,6 +139,8 @@ impl Shared {
             mark: SinkMark::of(sink_url),
             ground: ground.clone(),
             metrics,
+            begun: Begun::new(&options.group_of(pipeline), sink),
+            interval,
             memory_bytes,
             given,
             news: Arc::default(),
@@ -93,6 +151,8 @@ impl Shared {
             sessions: Mutex::default(),
             seeks: Mutex::default(),
             copies: Mutex::default(),
+            orphans: Mutex::default(),
+            group: Mutex::default(),
             trouble,
         }
     }
@@ -124,9 +184,7 @@ impl Shared {
 
     /// Partitions are ours, with what the group knows of them: gives out the shards that they are read as. One shard for
     /// each, or one for all if they are merged.
-    ///
-    /// `seeking`: nothing is read of them before [`Shared::sought`].
-    pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>, seeking: bool) {
+    pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>) {
         let offsets: BTreeMap<Part, i64> =
             openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
         let groups = match self.options.merge {
@@ -136,7 +194,7 @@ impl Shared {
         let mut new = Vec::with_capacity(groups.len());
         for openings in groups.into_iter().filter(|openings| !openings.is_empty()) {
             let shard = self.new_shard(&openings);
-            let of = (self.options.merge, self.options.tombstones, seeking);
+            let of = (self.options.merge, self.options.tombstones);
             new.push(Arc::new(Session::new(
                 shard,
                 openings,
@@ -153,6 +211,8 @@ impl Shared {
                 ledger.assigned(part.clone(), session.shard.clone(), told.remove(part).flatten(), start);
                 sessions.of_part.insert(part.clone(), session.shard.clone());
                 sessions.halted.remove(part);
+                sessions.suspects.remove(part);
+                sessions.said.remove(part);
             }
             ledger.begin(&session.shard, &session.begin());
             sessions.of_shard.insert(session.shard.clone(), session.clone());
@@ -163,37 +223,74 @@ impl Shared {
         self.news.notify_one();
     }
 
-    /// `k`, digits of the topic, `p` and the partition (`m`: several), `s` and 48 random bits: no two owners make the same.
+    /// `k`, 8 digits of the topic, `p` and the partition (of several: digits of the first topic, `m`), `s` and 48 random bits:
+    /// no two owners make the same.
     fn new_shard(&self, openings: &[Opening]) -> Shard {
         let random = self.ground.random.u64() & ((1 << 48) - 1);
-        let id = match openings {
-            [one] if !self.options.merge => {
-                let topic = Sha256::digest(one.part.topic.as_bytes());
-                let topic: String = topic.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-                format!("k{topic}p{}s{random:012x}", one.part.partition)
-            }
-            _ => format!("kms{random:012x}"),
+        let of = |part: &Part| self.topic_mark(&part.topic, self.topic_of(part).as_ref());
+        let id = match (openings, openings.iter().map(|one| &one.part).min()) {
+            ([one], _) if !self.options.merge => format!("k{}p{}s{random:012x}", of(&one.part), one.part.partition),
+            (_, Some(first)) => format!("k{}ms{random:012x}", of(first)),
+            (_, None) => format!("kms{random:012x}"),
         };
         Shard::new(&id).expect("letters and digits are a shard id")
     }
 
-    /// A partition is not ours any more, or not as it was: its session ends. Answers what else was merged into that.
+    /// The session that a partition is read as, while it is ours.
+    pub fn session_of(&self, part: &Part) -> Option<Arc<Session>> {
+        let sessions = self.sessions();
+        sessions.of_part.get(part).and_then(|shard| sessions.of_shard.get(shard)).cloned()
+    }
+
+    /// 8 digits that tell a topic, as this group reads it, from others: by its id, or its name where it has none.
+    pub fn topic_mark(&self, topic: &str, id: Option<&TopicId>) -> String {
+        let group = self.options.group_of(&self.pipeline);
+        let hash = Sha256::digest(format!("{group}\0{}", id.map_or(topic, TopicId::as_str)));
+        hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The id of a partition's topic, as it was when it was taken up; `None`: not known, or brokers give none.
+    pub fn topic_of(&self, part: &Part) -> Option<TopicId> {
+        self.sessions().topics.get(part).cloned()
+    }
+
+    /// A partition is about to be taken up, of a topic with this id.
+    pub fn identify(&self, part: &Part, topic: Option<TopicId>) {
+        let mut sessions = self.sessions();
+        match topic {
+            Some(topic) => drop(sessions.topics.insert(part.clone(), topic)),
+            None => drop(sessions.topics.remove(part)),
+        }
+    }
+
+    /// Where the partitions of a session begin is remembered from here on, after the group knows it.
+    pub async fn begin(&self, session: &Session) -> Result<(), Fault> {
+        let parts: Vec<_> = session.parts.iter().map(|part| (part.clone(), self.topic_of(part))).collect();
+        self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
+    }
+
+    /// A partition is not ours any more, or not as it was: its session ends, for all that was merged into that. Answers what
+    /// else that was; nothing of it is told to the group any more, as half a plan would be followed.
     pub fn lose(&self, part: &Part) -> Vec<Part> {
         let session = {
             let mut sessions = self.sessions();
             sessions.halted.remove(part);
+            sessions.topics.remove(part);
             let shard = sessions.of_part.remove(part);
-            shard.and_then(|shard| sessions.of_shard.remove(&shard))
+            let session = shard.and_then(|shard| sessions.of_shard.remove(&shard));
+            session.iter().flat_map(|session| &session.parts).for_each(|part| drop(sessions.of_part.remove(part)));
+            session
         };
         self.ledger().lost(part);
-        if let Some(session) = session {
-            session.lose();
-            self.copies().retain(|_, copy| copy.of.shard != session.shard);
+        let Some(session) = session else {
             self.answered.notify_waiters();
-            return session.parts.iter().filter(|other| *other != part).cloned().collect();
-        }
+            return Vec::new();
+        };
+        session.parts.iter().for_each(|part| self.ledger().lost(part));
+        session.lose();
+        self.orphan_copies(&session);
         self.answered.notify_waiters();
-        Vec::new()
+        session.parts.iter().filter(|other| *other != part).cloned().collect()
     }
 
     /// Nothing is read any more.
@@ -206,36 +303,60 @@ impl Shared {
     pub fn lose_all(&self) {
         self.lose_sessions();
         *self.ledger() = Ledger::default();
+        self.sessions().halted.clear();
+        self.wanted_seeks();
     }
 
     fn copies(&self) -> MutexGuard<'_, BTreeMap<(Shard, Position), HandoverCopy>> {
         self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handover copy of a range lies in a store, to be removed when its plan is settled.
+    /// The handover copy of a range lies in a store, or is about to: it is to be removed when its plan is settled.
     pub fn keep_copy(&self, range: &ShardRange, sink: &ObjectSink, of: &Arc<Session>) {
         let name = copy_name(&self.pipeline, &range.shard, &range.start, &range.end);
         let copy = HandoverCopy { name, sink: sink.clone(), of: of.clone() };
         self.copies().insert((range.shard.clone(), range.end.clone()), copy);
+        if of.is_lost() {
+            self.orphan_copies(of);
+        }
+    }
+
+    /// Copies of a lost session: those that it has made may be nobody's; what it had inherited the next owner looks after.
+    fn orphan_copies(&self, session: &Session) {
+        let mut copies = self.copies();
+        let of_it = copies.extract_if(.., |_, copy| copy.of.shard == session.shard);
+        let made = of_it.filter(|((shard, _), _)| *shard == session.shard);
+        let orphans: Vec<Orphan> = made.map(|((shard, end), copy)| copy.orphan(shard, end)).collect();
+        drop(copies);
+        self.put_back_orphans(orphans);
+    }
+
+    /// Handover copies that may be nobody's.
+    pub fn take_orphans(&self) -> Vec<Orphan> {
+        std::mem::take(&mut self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These may be nobody's: the group is to be asked.
+    pub fn put_back_orphans(&self, orphans: Vec<Orphan>) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
+    }
+
+    /// Removes a handover copy that nobody needs any more.
+    pub async fn remove_copy(&self, name: &str, sink: &ObjectSink) {
+        if let Err(error) = sink.remove(name).await {
+            tracing::warn!(pipeline = self.pipeline, "kafka: a handover copy stays behind: {error}");
+        }
     }
 
     /// Asks the client to take queues there. Their sessions read nothing until it has.
-    pub fn seek(&self, to: Vec<(Part, i64)>) {
+    pub fn seek(&self, to: impl IntoIterator<Item = Seek>) {
         self.seeks.lock().unwrap_or_else(PoisonError::into_inner).extend(to);
         self.news.notify_one();
     }
 
     /// What was asked for by [`Shared::seek`].
-    pub fn wanted_seeks(&self) -> Vec<(Part, i64)> {
+    pub fn wanted_seeks(&self) -> Vec<Seek> {
         std::mem::take(&mut self.seeks.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The queue of a partition is where it was asked to be.
-    pub fn sought(&self, part: &Part) {
-        let shard = self.sessions().of_part.get(part).cloned();
-        if let Some(session) = shard.and_then(|shard| self.session(&shard)) {
-            session.sought(part);
-        }
     }
 
     /// A token for brokers that want one.
@@ -255,13 +376,20 @@ impl Shared {
         if !ledger.settle(shard, upto) {
             return None;
         }
-        let mut copies = self.copies();
         let settled = |(of, end): &(Shard, Position)| of == shard && end <= upto;
-        let keys: Vec<_> = copies.keys().filter(|key| settled(key)).cloned().collect();
-        let copies = keys.iter().filter_map(|key| copies.remove(key));
-        // What was lost meanwhile is settled by others, who may need the copy for it.
-        let ours = |copy: &HandoverCopy| copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard));
-        Some(copies.filter(ours).map(|copy| (copy.name, copy.sink)).collect())
+        let mut copies = self.copies();
+        let copies: Vec<_> = copies.extract_if(.., |key, _| settled(key)).collect();
+        // What was lost meanwhile is settled by others, who may need the copy for it; so may other heirs.
+        let ours = |copy: &HandoverCopy| {
+            !copy.is_merged_by_another(shard) && copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard))
+        };
+        let (ours, others): (Vec<_>, Vec<_>) = copies.into_iter().partition(|(_, copy)| ours(copy));
+        drop(ledger);
+        self.put_back_orphans(others.into_iter().map(|((shard, end), copy)| copy.orphan(shard, end)).collect());
+        if let Some(session) = self.session(shard) {
+            session.delivered(upto);
+        }
+        Some(ours.into_iter().map(|(_, copy)| (copy.name, copy.sink)).collect())
     }
 
     /// Something is wrong with the brokers; librdkafka goes on trying.
@@ -285,34 +413,92 @@ impl Shared {
         }
     }
 
-    /// Nothing more is read of a partition until somebody decides.
-    fn halt(&self, part: &Part, message: &str, hint: &str) {
+    /// The sink does not take what is to be remembered of the group.
+    pub fn say_of_sink(&self, trouble: &sink::Trouble) {
+        self.trouble.again(&trouble.message, trouble.hint, self.ground.clock.now_ms(), None);
+        tracing::warn!(pipeline = self.pipeline, hint = trouble.hint, "kafka: {}", trouble.message);
+    }
+
+    /// The sink, or brokers, did not say where partitions stand; they are asked again.
+    pub fn say_unasked(&self, why: &Unasked) {
+        match why {
+            Unasked::Brokers(error) => self.say(error, ""),
+            Unasked::Sink(fault) => {
+                let message = format!("whether the group has begun: {fault}");
+                self.trouble.again(&message, None, self.ground.clock.now_ms(), None);
+                tracing::warn!(pipeline = self.pipeline, "kafka: {message}");
+            }
+        }
+    }
+
+    /// Something is not as it was left, and the policy goes on.
+    pub fn found(&self, part: &Part, found: &Found) {
         let Part { topic, partition } = part;
-        let message = format!("{topic}/{partition}: {message}");
-        if self.sessions().halted.insert(part.clone(), message.clone()).as_ref() != Some(&message) {
+        let (pipeline, message) = (self.pipeline.as_str(), found.in_words(&self.mark));
+        self.metrics.found(found.label());
+        self.metrics.lost(found.lost());
+        match found.is_usual() {
+            true => tracing::info!(pipeline, "kafka: {topic}/{partition}: {message}"),
+            false => tracing::error!(pipeline, "kafka: {topic}/{partition}: {message}; it goes on"),
+        }
+    }
+
+    /// Nothing more is read of a partition until somebody decides.
+    pub fn halt(&self, part: &Part, found: Found) {
+        let Part { topic, partition } = part;
+        let (message, hint) = (format!("{topic}/{partition}: {}", found.in_words(&self.mark)), found.hint());
+        let is_new = {
+            let mut sessions = self.sessions();
+            sessions.halted.insert(part.clone(), found.clone());
+            sessions.suspects.entry(part.clone()).or_default();
+            sessions.said.insert(part.clone(), found.clone()).as_ref() != Some(&found)
+        };
+        if is_new {
+            self.metrics.found(found.label());
             tracing::error!(pipeline = self.pipeline, hint, "kafka: {message}; nothing more is read of it");
         }
+        self.metrics.halted(self.halted().len());
         self.trouble.again(&message, Some(hint), self.ground.clock.now_ms(), None);
     }
 
-    /// What a former owner has left cannot be followed.
-    pub fn cannot_follow(&self, part: &Part, why: &Unreadable) {
-        match why {
-            Unreadable::Text(text) => {
-                let message = format!("the group's metadata is of another version of hydrant, or damaged: `{text}`");
-                self.halt(part, &message, "let the version that wrote it finish, or reset the group's offsets");
-            }
-            Unreadable::OtherSink(mark) => {
-                let message = format!("a former owner was delivering to another sink ({mark}, ours is {})", self.mark);
-                let hint =
-                    "put that sink's url back until it is done, or reset the group's offsets to deliver once more";
-                self.halt(part, &message, hint);
-            }
-        }
+    /// The topics of partitions that are ours.
+    pub fn owned_topics(&self) -> BTreeSet<Arc<str>> {
+        let sessions = self.sessions();
+        sessions.of_part.keys().chain(sessions.halted.keys()).map(|part| part.topic.clone()).collect()
     }
 
-    /// The offset that is to be read next is not there any more; the broker has `first..end`. Answers where to go on.
-    pub fn out_of_range(&self, part: &Part, first: i64, end: i64) -> Option<i64> {
+    /// Partitions that are not read.
+    pub fn halted(&self) -> Vec<Part> {
+        self.sessions().halted.keys().cloned().collect()
+    }
+
+    /// Whether a partition's offset is to be held against the log, and where that was found to end.
+    pub fn suspect(&self, part: &Part) -> Option<Option<i64>> {
+        self.sessions().suspects.get(part).copied()
+    }
+
+    /// Whether nothing that was read of a partition is still to be delivered: it may be taken up anew without loss.
+    pub fn is_idle(&self, part: &Part) -> bool {
+        let shard = self.sessions().of_part.get(part).cloned();
+        let Some(session) = shard.and_then(|shard| self.session(&shard)) else { return true };
+        let Some(index) = session.parts.iter().position(|other| other == part) else { return true };
+        // Of a merged one others are read on all the time.
+        session.parts.len() > 1 || self.ledger().committed(part) == session.offsets().get(index).copied()
+    }
+
+    /// The topics of what is owned have these ids now. Answers partitions of those that were made again.
+    pub fn made_again(&self, now: &BTreeMap<Arc<str>, TopicNow>) -> Vec<Part> {
+        let sessions = self.sessions();
+        let is_other = |(part, was): &(&Part, &TopicId)| {
+            let id = now.get(&part.topic).and_then(|topic| topic.id.as_ref());
+            id.is_some_and(|id| id != *was)
+        };
+        sessions.topics.iter().filter(is_other).map(|(part, _)| part.clone()).collect()
+    }
+
+    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
+    /// Answers where to go on now.
+    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
         let shard = self.sessions().of_part.get(part).cloned()?;
         let session = self.session(&shard)?;
         let index = session.parts.iter().position(|other| other == part)?;
@@ -321,31 +507,26 @@ impl Shared {
             // It is there again.
             return Some(at);
         }
-        let (message, lost) = match at < first {
-            true => (format!("offsets {at} to {first} are gone before they were read"), first - at),
-            false => (format!("offset {at} is to be read next, and the log ends at {end}"), 0),
-        };
-        match self.options.on_lost {
-            OnLost::Stop => {
-                let hint = "`on_lost: go_on` goes on with the oldest record there is";
-                self.halt(part, &message, hint);
-                None
+        let found = if at < first { Found::Gone { at, first } } else { Found::Truncated { at, end } };
+        match (&found, self.options.on_lost) {
+            (Found::Gone { .. }, OnLost::GoOn) => {
+                self.found(part, &found);
+                session.jump(part, first);
+                return Some(first);
             }
-            OnLost::GoOn => {
-                let Part { topic, partition } = part;
-                self.metrics.lost(u64::try_from(lost).unwrap_or(0));
-                tracing::error!(
-                    pipeline = self.pipeline,
-                    "kafka: {topic}/{partition}: {message}; it goes on at {first}"
-                );
-                if at < first {
-                    session.jump(part, first);
-                    Some(first)
-                } else {
-                    None
-                }
+            (Found::Truncated { .. }, _) => {
+                // Positions of a shard do not go back: it is taken up anew once what was read of it is delivered.
+                self.sessions().suspects.insert(part.clone(), Some(end));
+                self.halt(part, found);
             }
+            _ => self.halt(part, found),
         }
+        None
+    }
+
+    /// As which member the group knows us, and who is in it.
+    pub fn know_group(&self, member: String, members: Vec<MemberNow>) {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = (member, members);
     }
 
     /// Shows what is ours, and how far it is.
@@ -353,6 +534,7 @@ impl Shared {
         if stats.is_connected() {
             self.well();
         }
+        self.metrics.halted(self.halted().len());
         let mut owned = Vec::new();
         for session in self.all_sessions() {
             let offsets = session.offsets();
@@ -382,8 +564,8 @@ impl Shared {
             Speaks::Consumer => "consumer",
         };
         let group = self.options.group_of(&self.pipeline).into_owned();
-        let members = Vec::new();
-        self.metrics.show(GroupNow { group, member: String::new(), protocol, owned, members });
+        let (member, members) = self.group.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.metrics.show(GroupNow { group, member, protocol, owned, members });
     }
 
     /// Bytes that librdkafka fetches ahead of one partition.

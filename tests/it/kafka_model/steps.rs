@@ -140,7 +140,8 @@ impl State {
         if !node.dead
             && let Some(commit) = ledger.next_commit()
         {
-            let says = commit.iter().map(|(part, told)| (number(part), told.offset, told.metadata(&world.sink).into()));
+            let says =
+                commit.iter().map(|(part, told)| (number(part), told.offset, told.metadata(&world.sink, None).into()));
             let says: Vec<(u8, i64, Rc<str>)> = says.collect();
             self.add(steps, Step::Send(n, says.clone()), |next| {
                 next.nodes[n].ledger = Kept::new(ledger);
