@@ -25,7 +25,9 @@ pub fn in_words(error: &KafkaError) -> (String, Option<&'static str>) {
 /// says more, and is kept. A mere name in its place, such as `orders/3`, is what the error is about.
 pub fn in_words_with(error: &KafkaError, reason: &str) -> (String, Option<&'static str>) {
     let (words, hint) = in_words(error);
-    match said(reason).as_str() {
+    // `Subscribed topic not available: orders: Broker: Unknown topic or partition`
+    let about_topic = reason.strip_prefix("Subscribed topic not available: ").and_then(|about| about.split_once(": "));
+    match said(about_topic.map_or(reason, |(topic, _)| topic)).as_str() {
         "" => (words, hint),
         name if !name.contains(' ') => (format!("{name}: {words}"), hint),
         reason => {
@@ -36,11 +38,15 @@ pub fn in_words_with(error: &KafkaError, reason: &str) -> (String, Option<&'stat
 }
 
 /// Whether an error only says again, without any reason, what was told with one before: librdkafka tells what is wrong with
-/// brokers, and then lets each poll fail by it.
+/// brokers and topics, and then lets each poll fail by it.
 pub fn is_echo(error: &KafkaError, reason: &str) -> bool {
-    use Code::{AllBrokersDown, Authentication, Resolve, SSL};
+    use Code::{AllBrokersDown, Authentication, Resolve, SSL, TopicAuthorizationFailed, UnknownTopicOrPartition};
     let code = error.rdkafka_error_code();
-    reason.is_empty() && code.is_some_and(|code| matches!(code, AllBrokersDown | Authentication | Resolve | SSL))
+    reason.is_empty()
+        && matches!(
+            code,
+            Some(AllBrokersDown | Authentication | Resolve | SSL | TopicAuthorizationFailed | UnknownTopicOrPartition)
+        )
 }
 
 /// What librdkafka's text says, with what to do. It is `host:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: ..`.
@@ -254,6 +260,10 @@ mod tests {
         let error = KafkaError::MessageConsumption(Code::NotLeaderForPartition);
         assert_eq!(in_words_with(&error, "orders/3").0, "orders/3: the partition has no leader now");
         assert_eq!(in_words_with(&error, "").0, "the partition has no leader now");
+        let error = KafkaError::MessageConsumption(Code::UnknownTopicOrPartition);
+        let reason = "Subscribed topic not available: orders: Broker: Unknown topic or partition";
+        assert_eq!(in_words_with(&error, reason), in_words_with(&error, "orders"));
+        assert_eq!(in_words_with(&error, reason).0, "orders: there is no such topic");
     }
 
     #[test]
