@@ -40,12 +40,21 @@ pub fn in_words_with(error: &KafkaError, reason: &str) -> (String, Option<&'stat
 /// Whether an error only says again, without any reason, what was told with one before: librdkafka tells what is wrong with
 /// brokers and topics, and then lets each poll fail by it.
 pub fn is_echo(error: &KafkaError, reason: &str) -> bool {
-    use Code::{AllBrokersDown, Authentication, Resolve, SSL, TopicAuthorizationFailed, UnknownTopicOrPartition};
+    use Code::{AllBrokersDown, Authentication, BrokerTransportFailure, Resolve, SSL};
+    use Code::{TopicAuthorizationFailed, UnknownTopicOrPartition};
     let code = error.rdkafka_error_code();
     reason.is_empty()
         && matches!(
             code,
-            Some(AllBrokersDown | Authentication | Resolve | SSL | TopicAuthorizationFailed | UnknownTopicOrPartition)
+            Some(
+                AllBrokersDown
+                    | Authentication
+                    | BrokerTransportFailure
+                    | Resolve
+                    | SSL
+                    | TopicAuthorizationFailed
+                    | UnknownTopicOrPartition
+            )
         )
 }
 
@@ -59,6 +68,8 @@ fn with_hint(text: &str) -> (String, Option<&'static str>) {
 const PLAIN_BROKER: &str = "does the broker speak TLS on this port? if not, write `tls: false`";
 const TLS_BROKER: &str = "does the broker speak TLS on this port? then write `tls: true`";
 const ANOTHER: &str = "is it a broker that listens on this port? if so, and it speaks TLS, write `tls: true`";
+const WHICH_WAY: &str =
+    "is the broker up? does it speak TLS on this port, or ask who we are? then write `tls: true` or `sasl: {..}`";
 const NOT_REACHED: &str = "is the broker running, and host and port right? may a firewall be in between?";
 const NO_NAME: &str = "is the name right? it must be known here, and brokers name themselves by `advertised.listeners`";
 const WHO: &str = "are the name, the password and the mechanism under `sasl` those that the broker has for us?";
@@ -86,6 +97,9 @@ const SAID: &[(&[&str], &str)] = &[
     ),
     (&["certificate required"], "the broker asks for a certificate: `tls: { certificate, key }`"),
     (&["wrong version number"], PLAIN_BROKER),
+    (&["ssl://", "disconnected"], PLAIN_BROKER),
+    (&["sasl_plaintext://", "disconnected"], TLS_BROKER),
+    (&["disconnected: connection"], WHICH_WAY),
     (&["ssl handshake failed", "disconnected"], PLAIN_BROKER),
     (&["connecting to a plaintext listener"], PLAIN_BROKER),
     (&["ssl handshake failed"], PLAIN_BROKER),
@@ -97,6 +111,7 @@ const SAID: &[(&[&str], &str)] = &[
     (&["authentication failed"], WHO),
     (&["token"], "are the id, the secret and the url of the identity provider right?"),
     (&["during apiversion", "disconnected"], TLS_BROKER),
+    (&["apiversionrequest failed"], ANOTHER),
     (&["apiversion"], TLS_BROKER),
     (&["receive buffer"], "raise `client: { receive.message.max.bytes: .. }`"),
     (&["invalid response size"], ANOTHER),
@@ -197,9 +212,10 @@ pub fn saying(line: &str) -> &str {
 fn said(text: &str) -> String {
     const CHARS_MAX: usize = 300;
     let words: String = text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // librdkafka goes on with how long it took, and which of many attempts this was.
-    let words = words.split(" (after ").next().unwrap_or_default();
-    words.trim().to_owned()
+    // librdkafka goes on with how long it took, which of many attempts this was, and its own advice.
+    let ends = [" (after ", ": probably due to broker version", ", verify that ssl.ca.location"];
+    let end = ends.iter().filter_map(|end| words.find(end)).min().unwrap_or(words.len());
+    words.get(..end).unwrap_or_default().trim().to_owned()
 }
 
 /// `NotEnoughReplicas (Broker: Not enough in-sync replicas)` in small letters, without its name and who says so.
@@ -213,7 +229,10 @@ fn lower(text: &str) -> String {
 
 /// When which message was logged: while brokers are away the same few errors come many times a second, by turns.
 #[derive(Debug, Default)]
-pub struct Logged(BTreeMap<String, Heard>);
+pub struct Logged {
+    messages: BTreeMap<String, Heard>,
+    last_ms: Option<i64>,
+}
 
 #[derive(Debug)]
 struct Heard {
@@ -232,7 +251,7 @@ impl Logged {
     /// logged last.
     pub fn is_due(&mut self, message: &str, now_ms: i64) -> Option<u64> {
         let is_recent = |heard: &Heard| now_ms.saturating_sub(heard.logged_ms) < LOGGED_EVERY_MS;
-        let again = match self.0.get_mut(message) {
+        let again = match self.messages.get_mut(message) {
             Some(heard) if is_recent(heard) => {
                 heard.again += 1;
                 return None;
@@ -240,14 +259,20 @@ impl Logged {
             Some(heard) => heard.again,
             None => 0,
         };
-        if !self.0.contains_key(message) && self.0.len() >= MESSAGES_MAX {
-            self.0.retain(|_, heard| is_recent(heard));
-            if self.0.len() >= MESSAGES_MAX {
+        if !self.messages.contains_key(message) && self.messages.len() >= MESSAGES_MAX {
+            self.messages.retain(|_, heard| is_recent(heard));
+            if self.messages.len() >= MESSAGES_MAX {
                 return None;
             }
         }
-        self.0.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
+        self.last_ms = Some(now_ms);
+        self.messages.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
         Some(again)
+    }
+
+    /// Whether something was logged of late, be it what is said again once it is due.
+    pub fn is_told(&self, now_ms: i64) -> bool {
+        self.last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) < 2 * LOGGED_EVERY_MS)
     }
 }
 
@@ -269,7 +294,9 @@ mod tests {
     #[test]
     fn messages_that_come_by_turns_are_logged_once_a_minute_each() {
         let mut logged = Logged::default();
+        assert!(!logged.is_told(1000));
         assert_eq!(logged.is_due("no broker answers", 1000), Some(0));
+        assert!(logged.is_told(61_000) && !logged.is_told(121_000));
         assert_eq!(logged.is_due("none of the brokers can be reached", 1000), Some(0));
         for now_ms in 1000..1040 {
             assert_eq!(logged.is_due("no broker answers", now_ms), None);
@@ -286,6 +313,6 @@ mod tests {
         let due = (0..1000).filter(|number| logged.is_due(&format!("port {number}"), 0).is_some()).count();
         assert_eq!(due, MESSAGES_MAX);
         assert_eq!(logged.is_due("another", LOGGED_EVERY_MS), Some(0), "those of a minute ago are forgotten");
-        assert_eq!(logged.0.len(), 1);
+        assert_eq!(logged.messages.len(), 1);
     }
 }
