@@ -43,7 +43,10 @@ fn main() -> Result<()> {
         ["count", address, topic] => count(address, topic),
         ["await", address, topic, group] => await_group(address, topic, group),
         // `cargo bench` without a bench's name starts all of them.
-        [] => Ok(println!("kafka: a part of `benches/run --kafka`")),
+        [] => {
+            println!("kafka: a part of `benches/run --kafka`");
+            Ok(())
+        }
         _ => bail!("usage: see the first lines of benches/kafka/client.rs"),
     }
 }

@@ -91,7 +91,7 @@ pub struct Drawn {
 pub enum SourceSpec {
     Demo(demo::Options),
     File(file::Options),
-    Kafka(kafka::Options),
+    Kafka(Box<kafka::Options>),
     /// A stream that receivers append to.
     Stream(StreamSpec),
 }

@@ -52,7 +52,7 @@ pub enum Source {
     /// Lines of files, which may grow, be renamed and come anew.
     File(file::Options),
     /// Topics of Kafka, and of what speaks its protocol; their partitions are shared by all nodes of one group.
-    Kafka(kafka::Options),
+    Kafka(Box<kafka::Options>),
     /// What producers put by the Firehose API: any AWS SDK with hydrant as its endpoint.
     Firehose(Stream),
     /// What producers post to `/streams/{stream}/records`.

@@ -38,7 +38,7 @@ pub fn source(
         (SourceSpec::File(options), _) => Box::new(FileSource::open(ground, &dir.join("files"), options, once)?),
         (SourceSpec::Kafka(options), _) => {
             let (of, metrics) =
-                ((spec.name.as_str(), options, spec.limits.interval), house.metrics.pipeline(&spec.name));
+                ((spec.name.as_str(), options.as_ref(), spec.limits.interval), house.metrics.pipeline(&spec.name));
             let sink = ObjectSink::open(&spec.sink, ground.random.clone())?;
             Box::new(KafkaSource::open(of, (&spec.sink.url, sink), ground, &house.budget, &metrics))
         }

@@ -31,7 +31,7 @@ const RIGHTS: [(&str, &str); 41] = [
     ("firehose: { stream: clickstream }", "kafka: { brokers: b1, topics: orders }"),
     (
         "firehose: { stream: clickstream }",
-        "kafka: { brokers: [b1:9092], topics: [a, ^b-.*], start: latest, protocol: classic, tls: true, merge: \"${YES}\" }",
+        "kafka:\n    brokers: [b1:9092]\n    topics: [a, ^b-.*]\n    start: latest\n    protocol: classic\n    tls: true\n    merge: ${YES}",
     ),
     (
         "firehose: { stream: clickstream }",

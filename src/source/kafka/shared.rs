@@ -28,7 +28,7 @@ use super::policy::Found;
 use super::session::{Opening, Session};
 use super::start::Unasked;
 use super::stats::Stats;
-use super::words::in_words_with;
+use super::words::{in_words_with, is_echo};
 
 /// What all of them know.
 pub struct Shared {
@@ -403,11 +403,14 @@ impl Shared {
 
     /// Something is wrong with the brokers; librdkafka goes on trying.
     pub fn say(&self, error: &KafkaError, reason: &str) {
-        let (message, hint) = in_words_with(error, reason);
         let now_ms = self.ground.clock.now_ms();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_echo(error, reason) && logged.is_told(now_ms) {
+            return;
+        }
+        let (message, hint) = in_words_with(error, reason);
         self.trouble.again(&message, hint, now_ms, None);
-        let due = self.logged.lock().unwrap_or_else(PoisonError::into_inner).is_due(&message, now_ms);
-        if let Some(again) = due {
+        if let Some(again) = logged.is_due(&message, now_ms) {
             tracing::warn!(pipeline = self.pipeline, again = (again > 0).then_some(again), hint, "kafka: {message}");
         }
     }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use tokio::time::Instant;
 
 use crate::cpu::off_thread;
@@ -18,6 +19,7 @@ use super::context::Context;
 use super::describe::{self, TopicNow};
 use super::flood::flood;
 use super::ledger::Part;
+use super::options::Options;
 use super::shared::Shared;
 use super::start::{self, Standing};
 use super::sweep;
@@ -48,7 +50,13 @@ pub struct Watch {
 
 /// What was seen.
 pub enum Watched {
-    Group { member: String, members: Vec<MemberNow>, topics: BTreeMap<Arc<str>, TopicNow> },
+    Group {
+        member: String,
+        members: Vec<MemberNow>,
+        topics: BTreeMap<Arc<str>, TopicNow>,
+        /// Topics that are named and cannot be read: by the newer protocol of groups nobody else says so.
+        missing: Vec<(Arc<str>, KafkaError)>,
+    },
     Halted(Vec<Standing>),
     Swept,
 }
@@ -104,8 +112,9 @@ impl Watch {
     /// Answers the partitions that are to be taken up anew.
     pub fn hear(&mut self, shared: &Shared, watched: Watched, now: Instant) -> BTreeSet<Part> {
         match watched {
-            Watched::Group { member, members, topics } => {
+            Watched::Group { member, members, topics, missing } => {
                 self.group_at = Some(now + GROUP_INTERVAL);
+                missing.iter().for_each(|(topic, error)| shared.say(error, topic));
                 shared.know_group(member, members);
                 self.warn_of_flood(shared, &topics);
                 shared.made_again(&topics).into_iter().collect()
@@ -147,7 +156,24 @@ async fn group(shared: Arc<Shared>, consumer: Arc<BaseConsumer<Context>>) -> Wat
             topics: describe::topics(&consumer, &names, ASK_TIMEOUT).unwrap_or_default(),
             members: describe::members(&consumer, &group, ASK_TIMEOUT).unwrap_or_default(),
             member: describe::member_id(&consumer),
+            missing: missing(&shared.options, &names, &consumer),
         }
     })
     .await
+}
+
+/// Topics that are named and cannot be read, but for those of `read`.
+fn missing(options: &Options, read: &[Arc<str>], consumer: &BaseConsumer<Context>) -> Vec<(Arc<str>, KafkaError)> {
+    let mut missing = Vec::new();
+    for topic in options.topics.iter().filter(|topic| !topic.starts_with('^')) {
+        if read.iter().any(|read| **read == **topic) {
+            continue;
+        }
+        // Brokers that do not answer say so elsewhere.
+        let Ok(metadata) = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT) else { break };
+        if let Some(error) = metadata.topics().first().and_then(|topic| topic.error()) {
+            missing.push((topic.as_str().into(), KafkaError::MetadataFetch(error.into())));
+        }
+    }
+    missing
 }

@@ -22,16 +22,40 @@ pub fn in_words(error: &KafkaError) -> (String, Option<&'static str>) {
 }
 
 /// The same for an error that comes with librdkafka's own text, as [`rdkafka::ClientContext::error`] gets it: the text
-/// says more, and is kept.
+/// says more, and is kept. A mere name in its place, such as `orders/3`, is what the error is about.
 pub fn in_words_with(error: &KafkaError, reason: &str) -> (String, Option<&'static str>) {
     let (words, hint) = in_words(error);
-    match said(reason).as_str() {
+    // `Subscribed topic not available: orders: Broker: Unknown topic or partition`
+    let about_topic = reason.strip_prefix("Subscribed topic not available: ").and_then(|about| about.split_once(": "));
+    match said(about_topic.map_or(reason, |(topic, _)| topic)).as_str() {
         "" => (words, hint),
+        name if !name.contains(' ') => (format!("{name}: {words}"), hint),
         reason => {
             let (reason, better) = with_hint(reason);
             (reason, better.or(hint))
         }
     }
+}
+
+/// Whether an error only says again, without any reason, what was told with one before: librdkafka tells what is wrong with
+/// brokers and topics, and then lets each poll fail by it.
+pub fn is_echo(error: &KafkaError, reason: &str) -> bool {
+    use Code::{AllBrokersDown, Authentication, BrokerTransportFailure, Resolve, SSL};
+    use Code::{TopicAuthorizationFailed, UnknownTopicOrPartition};
+    let code = error.rdkafka_error_code();
+    reason.is_empty()
+        && matches!(
+            code,
+            Some(
+                AllBrokersDown
+                    | Authentication
+                    | BrokerTransportFailure
+                    | Resolve
+                    | SSL
+                    | TopicAuthorizationFailed
+                    | UnknownTopicOrPartition
+            )
+        )
 }
 
 /// What librdkafka's text says, with what to do. It is `host:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: ..`.
@@ -43,6 +67,9 @@ fn with_hint(text: &str) -> (String, Option<&'static str>) {
 
 const PLAIN_BROKER: &str = "does the broker speak TLS on this port? if not, write `tls: false`";
 const TLS_BROKER: &str = "does the broker speak TLS on this port? then write `tls: true`";
+const ANOTHER: &str = "is it a broker that listens on this port? if so, and it speaks TLS, write `tls: true`";
+const WHICH_WAY: &str =
+    "is the broker up? does it speak TLS on this port, or ask who we are? then write `tls: true` or `sasl: {..}`";
 const NOT_REACHED: &str = "is the broker running, and host and port right? may a firewall be in between?";
 const NO_NAME: &str = "is the name right? it must be known here, and brokers name themselves by `advertised.listeners`";
 const WHO: &str = "are the name, the password and the mechanism under `sasl` those that the broker has for us?";
@@ -70,19 +97,24 @@ const SAID: &[(&[&str], &str)] = &[
     ),
     (&["certificate required"], "the broker asks for a certificate: `tls: { certificate, key }`"),
     (&["wrong version number"], PLAIN_BROKER),
+    (&["ssl://", "disconnected"], PLAIN_BROKER),
+    (&["sasl_plaintext://", "disconnected"], TLS_BROKER),
+    (&["disconnected: connection"], WHICH_WAY),
     (&["ssl handshake failed", "disconnected"], PLAIN_BROKER),
     (&["connecting to a plaintext listener"], PLAIN_BROKER),
     (&["ssl handshake failed"], PLAIN_BROKER),
     (&["connecting to a ssl listener"], TLS_BROKER),
     (&["unsupported sasl mechanism"], "brokers name in the message what they have: choose one of these under `sasl`"),
     (&["enabled mechanisms"], "brokers name in the message what they have: choose one of these under `sasl`"),
+    (&["might require sasl"], "the broker may want to know who we are: write `sasl: {..}`"),
     (&["sasl", "authentication"], WHO),
     (&["authentication failed"], WHO),
     (&["token"], "are the id, the secret and the url of the identity provider right?"),
     (&["during apiversion", "disconnected"], TLS_BROKER),
+    (&["apiversionrequest failed"], ANOTHER),
     (&["apiversion"], TLS_BROKER),
     (&["receive buffer"], "raise `client: { receive.message.max.bytes: .. }`"),
-    (&["invalid response size"], TLS_BROKER),
+    (&["invalid response size"], ANOTHER),
     (&["message size"], "raise `client: { receive.message.max.bytes: .. }`"),
 ];
 
@@ -180,9 +212,10 @@ pub fn saying(line: &str) -> &str {
 fn said(text: &str) -> String {
     const CHARS_MAX: usize = 300;
     let words: String = text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // librdkafka goes on with how long it took, and which of many attempts this was.
-    let words = words.split(" (after ").next().unwrap_or_default();
-    words.trim().to_owned()
+    // librdkafka goes on with how long it took, which of many attempts this was, and its own advice.
+    let ends = [" (after ", ": probably due to broker version", ", verify that ssl.ca.location"];
+    let end = ends.iter().filter_map(|end| words.find(end)).min().unwrap_or(words.len());
+    words.get(..end).unwrap_or_default().trim().to_owned()
 }
 
 /// `NotEnoughReplicas (Broker: Not enough in-sync replicas)` in small letters, without its name and who says so.
@@ -196,7 +229,10 @@ fn lower(text: &str) -> String {
 
 /// When which message was logged: while brokers are away the same few errors come many times a second, by turns.
 #[derive(Debug, Default)]
-pub struct Logged(BTreeMap<String, Heard>);
+pub struct Logged {
+    messages: BTreeMap<String, Heard>,
+    last_ms: Option<i64>,
+}
 
 #[derive(Debug)]
 struct Heard {
@@ -215,7 +251,7 @@ impl Logged {
     /// logged last.
     pub fn is_due(&mut self, message: &str, now_ms: i64) -> Option<u64> {
         let is_recent = |heard: &Heard| now_ms.saturating_sub(heard.logged_ms) < LOGGED_EVERY_MS;
-        let again = match self.0.get_mut(message) {
+        let again = match self.messages.get_mut(message) {
             Some(heard) if is_recent(heard) => {
                 heard.again += 1;
                 return None;
@@ -223,14 +259,20 @@ impl Logged {
             Some(heard) => heard.again,
             None => 0,
         };
-        if !self.0.contains_key(message) && self.0.len() >= MESSAGES_MAX {
-            self.0.retain(|_, heard| is_recent(heard));
-            if self.0.len() >= MESSAGES_MAX {
+        if !self.messages.contains_key(message) && self.messages.len() >= MESSAGES_MAX {
+            self.messages.retain(|_, heard| is_recent(heard));
+            if self.messages.len() >= MESSAGES_MAX {
                 return None;
             }
         }
-        self.0.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
+        self.last_ms = Some(now_ms);
+        self.messages.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
         Some(again)
+    }
+
+    /// Whether something was logged of late, be it what is said again once it is due.
+    pub fn is_told(&self, now_ms: i64) -> bool {
+        self.last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) < 2 * LOGGED_EVERY_MS)
     }
 }
 
@@ -239,9 +281,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_error_is_about_stands_before_it() {
+        let error = KafkaError::MessageConsumption(Code::NotLeaderForPartition);
+        assert_eq!(in_words_with(&error, "orders/3").0, "orders/3: the partition has no leader now");
+        assert_eq!(in_words_with(&error, "").0, "the partition has no leader now");
+        let error = KafkaError::MessageConsumption(Code::UnknownTopicOrPartition);
+        let reason = "Subscribed topic not available: orders: Broker: Unknown topic or partition";
+        assert_eq!(in_words_with(&error, reason), in_words_with(&error, "orders"));
+        assert_eq!(in_words_with(&error, reason).0, "orders: there is no such topic");
+    }
+
+    #[test]
     fn messages_that_come_by_turns_are_logged_once_a_minute_each() {
         let mut logged = Logged::default();
+        assert!(!logged.is_told(1000));
         assert_eq!(logged.is_due("no broker answers", 1000), Some(0));
+        assert!(logged.is_told(61_000) && !logged.is_told(121_000));
         assert_eq!(logged.is_due("none of the brokers can be reached", 1000), Some(0));
         for now_ms in 1000..1040 {
             assert_eq!(logged.is_due("no broker answers", now_ms), None);
@@ -258,6 +313,6 @@ mod tests {
         let due = (0..1000).filter(|number| logged.is_due(&format!("port {number}"), 0).is_some()).count();
         assert_eq!(due, MESSAGES_MAX);
         assert_eq!(logged.is_due("another", LOGGED_EVERY_MS), Some(0), "those of a minute ago are forgotten");
-        assert_eq!(logged.0.len(), 1);
+        assert_eq!(logged.messages.len(), 1);
     }
 }
