@@ -201,7 +201,7 @@ fn a_log_that_ends_before_what_was_delivered_stops_its_partition_or_goes_on_at_i
     let mut wanted = times(&all, 1);
     wanted.extend(times(&rows(1, 0..10), 2));
     delivers(&home, &wanted);
-    assert_eq!(halted(&daemon), 1.0);
+    assert_eq!(halted(&daemon), 1.0, "{}", daemon.log());
     write(&home, &kafka, "second", ", on_lost: go_on");
     daemon.reload();
     says(&daemon, "ERROR", "the log ends at 10: it was truncated; it goes on");

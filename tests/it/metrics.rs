@@ -62,7 +62,7 @@ fn the_binary_shows_what_the_document_names_and_nothing_else() {
     let shown = shown(&daemon.metrics());
     let (kafka, others): (Families, Families) = documented().into_iter().partition(is_of_kafka);
     assert_eq!(shown, others);
-    assert_eq!(kafka.len(), 10);
+    assert_eq!(kafka.len(), 12);
     daemon.stop();
 }
 
@@ -79,6 +79,7 @@ fn a_kafka_source_shows_what_the_document_names_and_nothing_else() {
     let owned = vec![PartitionNow { topic, partition: 3, shard, committed, read: 8, end, paused: false }];
     let (group, member) = ("lake".to_owned(), "hydrant-1".to_owned());
     kafka.show(GroupNow { group, member, protocol: "consumer", owned, members: Vec::new() });
+    kafka.found("records_gone");
     let of_kafka = |families: Families| families.into_iter().filter(is_of_kafka);
     assert_eq!(of_kafka(shown(&metrics.render())).collect::<Families>(), of_kafka(documented()).collect());
 }

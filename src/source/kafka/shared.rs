@@ -462,11 +462,11 @@ impl Shared {
             sessions.suspects.entry(part.clone()).or_default();
             sessions.said.insert(part.clone(), found.clone()).as_ref() != Some(&found)
         };
+        self.metrics.halted(self.halted().len());
         if is_new {
             self.metrics.found(found.label());
             tracing::error!(pipeline = self.pipeline, hint, "kafka: {message}; nothing more is read of it");
         }
-        self.metrics.halted(self.halted().len());
         self.trouble.again(&message, Some(hint), self.ground.clock.now_ms(), None);
     }
 
