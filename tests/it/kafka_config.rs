@@ -419,7 +419,6 @@ fn tls_door() -> SocketAddr {
 fn a_broker_that_speaks_tls_is_told_from_one_that_nobody_vouches_for() {
     let address = tls_door();
     let said = one_wrong(&format!("brokers: \"{address}\"\ntopics: a"));
-    assert!(said.contains("Disconnected: connection"), "{said}");
     assert!(said.contains("\nhint: is the broker up? does it speak TLS on this port"), "{said}");
     let said = one_wrong(&format!("brokers: \"{address}\"\ntopics: a\ntls: true"));
     let hint = "hint: name the authority that signed the broker's certificate: `tls: { ca: path }`";

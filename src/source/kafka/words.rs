@@ -100,6 +100,9 @@ const SAID: &[(&[&str], &str)] = &[
     (&["ssl://", "disconnected"], PLAIN_BROKER),
     (&["sasl_plaintext://", "disconnected"], TLS_BROKER),
     (&["disconnected: connection"], WHICH_WAY),
+    // It was closed while we were still writing.
+    (&["ssl://", "send failed"], PLAIN_BROKER),
+    (&["send failed"], WHICH_WAY),
     (&["ssl handshake failed", "disconnected"], PLAIN_BROKER),
     (&["connecting to a plaintext listener"], PLAIN_BROKER),
     (&["ssl handshake failed"], PLAIN_BROKER),
