@@ -30,7 +30,7 @@ mod tokens;
 mod watch;
 pub mod words;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,7 +67,7 @@ const MEMORY_PART: usize = 8;
 pub struct KafkaSource {
     shared: Arc<Shared>,
     given: AsyncMutex<mpsc::UnboundedReceiver<Shard>>,
-    client: Mutex<Option<JoinHandle<()>>>,
+    client: AsyncMutex<Option<JoinHandle<()>>>,
     /// One copy is fetched at a time: several partitions may inherit the same.
     fetching: AsyncMutex<()>,
 }
@@ -89,15 +89,8 @@ impl KafkaSource {
         KafkaSource {
             shared: Arc::new(shared),
             given: AsyncMutex::new(given),
-            client: Mutex::default(),
+            client: AsyncMutex::default(),
             fetching: AsyncMutex::default(),
-        }
-    }
-
-    fn join(&self) {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if client.is_none() {
-            *client = Some(tokio::spawn(client::run(self.shared.clone())));
         }
     }
 
@@ -147,8 +140,15 @@ impl KafkaSource {
 #[async_trait]
 impl Source for KafkaSource {
     async fn next_shard(&self) -> Result<Option<Shard>, Fault> {
-        self.join();
-        Ok(self.given.lock().await.recv().await)
+        let mut client = self.client.lock().await;
+        let client = client.get_or_insert_with(|| tokio::spawn(client::run(self.shared.clone())));
+        let mut given = self.given.lock().await;
+        tokio::select! {
+            biased;
+            shard = given.recv() => Ok(shard),
+            // It lives until the source is left.
+            Err(panic) = client => Err(Fault { blame: Blame::Bug, error: panic.into() }),
+        }
     }
 
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
@@ -232,10 +232,17 @@ impl Source for KafkaSource {
 
     async fn leave(&self) {
         self.shared.leaving.cancel();
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let client = self.client.lock().await.take();
         if let Some(client) = client {
             let _ = tokio::time::timeout(LEAVE_TIMEOUT, client).await;
         }
+    }
+}
+
+impl Drop for KafkaSource {
+    /// A source that nobody has left is no member any more either: it would keep its partitions from others.
+    fn drop(&mut self) {
+        self.shared.leaving.cancel();
     }
 }
 
