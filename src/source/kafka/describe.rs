@@ -9,6 +9,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -113,6 +114,21 @@ pub fn cluster_id<C: ConsumerContext>(consumer: &BaseConsumer<C>, timeout: Durat
     // SAFETY: the text is ours, and given back to librdkafka once copied.
     let id = unsafe { taken(client, rd::rd_kafka_clusterid(client, millis(timeout))) };
     (!id.is_empty()).then_some(id)
+}
+
+/// The metadata of a partition in a list of committed offsets. Whoever commits decides what it is, and rdkafka's own look at
+/// it panics where that is no UTF-8: such bytes are replaced.
+pub fn metadata(list: &TopicPartitionList, topic: &str, partition: i32) -> String {
+    let Ok(topic) = CString::new(topic) else { return String::new() };
+    // SAFETY: the list lives until the bytes are copied, and has as many of them as it says.
+    unsafe {
+        let found = rd::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), partition);
+        if found.is_null() || (*found).metadata.is_null() {
+            return String::new();
+        }
+        let bytes = std::slice::from_raw_parts((*found).metadata.cast::<u8>(), (*found).metadata_size);
+        String::from_utf8_lossy(bytes).into_owned()
+    }
 }
 
 /// As which member the group knows this client; nothing before it has joined.
@@ -273,5 +289,27 @@ impl Drop for Event {
             // SAFETY: handed out by librdkafka, given back once.
             unsafe { rd::rd_kafka_event_destroy(self.0) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_of_others_may_be_any_bytes() {
+        let mut list = TopicPartitionList::new();
+        list.add_partition("orders", 3);
+        assert_eq!(metadata(&list, "orders", 3), "");
+        list.find_partition("orders", 3).unwrap().set_metadata("hydrant1");
+        assert_eq!(metadata(&list, "orders", 3), "hydrant1");
+        assert_eq!((metadata(&list, "orders", 4), metadata(&list, "or\0ders", 3)), (String::new(), String::new()));
+        let topic = CString::new("orders").unwrap();
+        // SAFETY: the list is ours, and the byte lies in its metadata.
+        unsafe {
+            let found = rd::rd_kafka_topic_partition_list_find(list.ptr(), topic.as_ptr(), 3);
+            *(*found).metadata.cast::<u8>() = 0xff;
+        }
+        assert_eq!(metadata(&list, "orders", 3), "\u{fffd}ydrant1");
     }
 }

@@ -160,7 +160,9 @@ pub fn committed(consumer: &BaseConsumer<Context>, parts: &[Part], timeout: Dura
         let element = answer.find_partition(&part.topic, part.partition).ok_or_else(missing)?;
         element.error()?;
         Ok(match element.offset() {
-            Offset::Offset(offset) => (part.clone(), Some((offset, element.metadata().to_owned()))),
+            Offset::Offset(offset) => {
+                (part.clone(), Some((offset, describe::metadata(&answer, &part.topic, part.partition))))
+            }
             _ => (part.clone(), None),
         })
     };

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::cpu::off_thread;
 
 use super::super::context::Context;
+use super::super::describe;
 use super::super::ledger::Part;
 use super::super::plan::{SinkMark, Told};
 use super::super::shared::{Orphan, Seek};
@@ -197,7 +198,7 @@ fn nobodys(
         let is_answered = element.error().is_ok();
         match element.offset() {
             Offset::Offset(offset) => {
-                let told = Told::parse(offset, element.metadata(), mark);
+                let told = Told::parse(offset, &describe::metadata(&committed, &part.topic, part.partition), mark);
                 is_answered && told.is_ok_and(|told| !told.plans.iter().any(|plan| orphan.is_of(plan)))
             }
             _ => is_answered,
