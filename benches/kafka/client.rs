@@ -85,10 +85,18 @@ fn make(address: &str, topic: &str, partitions: i32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = AdminOptions::new().operation_timeout(Some(ANSWER_MAX));
     let asker: BaseConsumer = client(address).create()?;
-    let there = asker.fetch_metadata(None, ANSWER_MAX)?;
-    if there.topics().iter().any(|each| each.name() == topic) {
+    let is_there = || -> Result<bool> {
+        Ok(asker.fetch_metadata(None, ANSWER_MAX)?.topics().iter().any(|each| each.name() == topic))
+    };
+    if is_there()? {
         runtime.block_on(admin.delete_topics(&[topic], &options))?;
-        sleep(Duration::from_secs(2));
+        let began = Instant::now();
+        while is_there()? {
+            if began.elapsed() > ANSWER_MAX {
+                bail!("topic {topic} is deleted and still there after {ANSWER_MAX:?}");
+            }
+            sleep(AWAIT_EVERY);
+        }
     }
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     for made in runtime.block_on(admin.create_topics([&new], &options))? {
