@@ -8,6 +8,7 @@ pub mod file;
 pub mod gather;
 pub mod kafka;
 pub mod replay;
+mod texts;
 
 use async_trait::async_trait;
 

@@ -28,7 +28,6 @@ mod registry;
 mod registry_text;
 mod scan;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +35,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -47,6 +45,7 @@ use crate::cpu::off_async;
 use crate::error::{Blame, Fault};
 use crate::ground::{Clock, Ground};
 use crate::position::{Position, Shard};
+use crate::source::texts::{OneOrMany, one_or_many};
 use crate::source::{Reader, Source, Unit};
 
 /// What a user writes under `file:`.
@@ -262,40 +261,4 @@ fn follow_default() -> bool {
 
 fn line_bytes_max_default() -> u64 {
     1 << 20
-}
-
-/// One text or a list of texts, as the schema of pipelines has it.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "it is a schema only")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// One text or a list of texts.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Globs;
-
-    impl<'de> Visitor<'de> for Globs {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a glob or a list of globs")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
-            let mut globs = Vec::new();
-            while let Some(text) = list.next_element()? {
-                globs.push(text);
-            }
-            Ok(globs)
-        }
-    }
-
-    deserializer.deserialize_any(Globs)
 }

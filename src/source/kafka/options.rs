@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::properties;
 use super::security::{Sasl, Tls};
 use crate::sink::Text;
+use crate::source::texts::{OneOrMany, one_or_many};
 
 /// What a user writes under `kafka:`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -330,44 +331,4 @@ impl Isolation {
             Isolation::ReadUncommitted => "read_uncommitted",
         }
     }
-}
-
-/// One text or a list of texts, as the schema of pipelines has it.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "it is a schema only")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// One text or a list of texts.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
-
-    impl<'de> Visitor<'de> for Texts {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a text or a list of texts")
-        }
-
-        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_u64<E>(self, number: u64) -> Result<Vec<String>, E> {
-            Ok(vec![number.to_string()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
-            let mut texts = Vec::new();
-            while let Some(text) = list.next_element()? {
-                texts.push(text);
-            }
-            Ok(texts)
-        }
-    }
-
-    deserializer.deserialize_any(Texts)
 }

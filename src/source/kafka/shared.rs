@@ -229,7 +229,9 @@ impl Shared {
         let random = self.ground.random.u64() & ((1 << 48) - 1);
         let of = |part: &Part| self.topic_mark(&part.topic, self.topic_of(part).as_ref());
         let id = match (openings, openings.iter().map(|one| &one.part).min()) {
-            ([one], _) if !self.options.merge => format!("k{}p{}s{random:012x}", of(&one.part), one.part.partition.unsigned_abs()),
+            ([one], _) if !self.options.merge => {
+                format!("k{}p{}s{random:012x}", of(&one.part), one.part.partition.unsigned_abs())
+            }
             (_, Some(first)) => format!("k{}ms{random:012x}", of(first)),
             (_, None) => format!("kms{random:012x}"),
         };
