@@ -88,6 +88,21 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Characters of what others say, in messages of ours.
+pub const SAID_CHARS_MAX: usize = 300;
+
+/// What others said, short and on one line.
+pub fn said(text: &str) -> String {
+    let words: String = text.chars().take(SAID_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    words.trim().to_owned()
+}
+
+/// The innermost cause of an error of a request, as [`said`]: the outer ones only say that it failed, and to which url.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = std::iter::successors(Some(error), |&error| error.source()).last();
+    said(&innermost.unwrap_or(error).to_string())
+}
+
 /// Why a record was set aside; the name is Firehose's `error-output-type`, and so part of the error prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectedBy {

@@ -1,5 +1,6 @@
 //! Sinks: where sealed objects go. A put is repeated until it is done, and doing it twice is doing it once.
 
+pub mod aws;
 mod local;
 pub mod object_store;
 mod options;

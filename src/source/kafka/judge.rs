@@ -330,14 +330,9 @@ fn check_msk(msk: &Msk, flaws: &mut Flaws) {
     if let Err(message) = region_of(msk, |name| std::env::var(name).ok()) {
         flaws.wrong(&["sasl", "aws_msk_iam", "region"], message, Some("write `region: eu-central-1`"));
     }
-    let given = [&msk.access_key_id, &msk.secret_access_key, &msk.session_token].map(Option::is_some);
-    let (key, missing) = match given {
-        [true, false, _] => ("access_key_id", "`secret_access_key` is missing"),
-        [false, true, _] => ("secret_access_key", "`access_key_id` is missing"),
-        [false, false, true] => ("session_token", "`access_key_id` is missing"),
-        _ => return,
-    };
-    flaws.wrong_key(&["sasl", "aws_msk_iam", key], missing, None);
+    if let Err((key, message)) = msk.keys().check() {
+        flaws.wrong_key(&["sasl", "aws_msk_iam", key], message, None);
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {

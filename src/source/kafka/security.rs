@@ -12,6 +12,7 @@ use super::options::Options;
 pub use super::tokens::Tokens;
 use crate::secret::Secret;
 use crate::sink::Text;
+use crate::sink::aws::{Keys, check_region, region_of_environment};
 
 /// Whether and how connections are encrypted.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,14 +136,22 @@ impl Sasl {
     }
 }
 
-/// The region of a cluster of MSK; the error says why there is none. It goes into names of hosts.
+impl Msk {
+    /// The keys that tokens are signed with, as written.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys {
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            session_token: self.session_token.as_ref(),
+        }
+    }
+}
+
+/// The region of a cluster of MSK; the error says why there is none.
 pub fn region_of(msk: &Msk, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let of_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variable(name));
-    let region = msk.region.clone().or_else(of_environment).filter(|region| !region.is_empty());
-    let region = region.ok_or("not given, and `AWS_REGION` is not set")?;
-    match region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        true => Ok(region),
-        false => Err(format!("`{region}` is no region")),
+    match msk.region.clone() {
+        Some(region) => check_region(&region).map(|()| region),
+        None => region_of_environment(variable)?.ok_or_else(|| "not given, and `AWS_REGION` is not set".into()),
     }
 }
 

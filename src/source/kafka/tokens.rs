@@ -7,7 +7,6 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use ::object_store::aws::{AmazonS3Builder, AwsCredential};
 use rdkafka::client::OAuthToken;
 use reqwest::redirect::Policy;
 use serde_json::Value;
@@ -16,7 +15,8 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 use super::msk;
 use super::options::Options;
 use super::security::{Msk, Oauth, Sasl, region_of};
-use crate::sink::{self, Text};
+use crate::error::{innermost, said};
+use crate::sink::Text;
 
 /// How long a token may take.
 pub const TIME_MAX: Duration = Duration::from_secs(15);
@@ -24,8 +24,6 @@ pub const TIME_MAX: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How long a token lives whose provider does not say, in seconds.
 const LIFE_S: u64 = 300;
-/// Characters of what others say in our messages.
-const SAID_CHARS_MAX: usize = 300;
 
 /// Where a client's tokens come from.
 #[derive(Clone)]
@@ -83,7 +81,7 @@ async fn of_provider(oauth: &Oauth) -> Result<OAuthToken, Failed> {
         .user_agent(concat!("hydrant/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .build()
-        .map_err(|error| format!("no client for https: {}", cause(&error)))?;
+        .map_err(|error| format!("no client for https: {}", innermost(&error)))?;
     let Oauth { url, client_id: Text(id), client_secret, scope } = oauth;
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let login = format!("{}:{}", encoded(id), encoded(client_secret.expose()));
@@ -99,10 +97,10 @@ async fn of_provider(oauth: &Oauth) -> Result<OAuthToken, Failed> {
         .header("accept", "application/json")
         .body(body.finish());
     let asked_ms = now_ms();
-    let mut answer = request.send().await.map_err(|error| format!("no answer of {url}: {}", cause(&error)))?;
+    let mut answer = request.send().await.map_err(|error| format!("no answer of {url}: {}", innermost(&error)))?;
     let status = answer.status();
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| format!("{url} broke off: {}", cause(&error)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| format!("{url} broke off: {}", innermost(&error)))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > ANSWER_BYTES_MAX {
             return Err(format!("{url} answers more than {ANSWER_BYTES_MAX} bytes").into());
@@ -142,25 +140,8 @@ fn claims(token: &str) -> Value {
 
 async fn of_aws(msk: &Msk) -> Result<OAuthToken, Failed> {
     let region = region_of(msk, |name| std::env::var(name).ok())?;
-    let credential = match (&msk.access_key_id, &msk.secret_access_key) {
-        (Some(Text(key_id)), Some(Text(secret_key))) => {
-            let token = msk.session_token.as_ref().map(|Text(token)| token.clone());
-            AwsCredential { key_id: key_id.clone(), secret_key: secret_key.clone(), token }
-        }
-        _ => {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            // A store that is never used: the chain of credentials is made with it, and cannot be had alone.
-            let store = AmazonS3Builder::from_env().with_bucket_name("credentials").with_retry(sink::retry()).build();
-            let store = store.map_err(|error| format!("no credentials: {}", cause(&error)))?;
-            let credential = store.credentials().get_credential().await;
-            let credential = credential.map_err(|error| format!("no credentials: {}", cause(&error)))?;
-            AwsCredential {
-                key_id: credential.key_id.clone(),
-                secret_key: credential.secret_key.clone(),
-                token: credential.token.clone(),
-            }
-        }
-    };
+    let credential = msk.keys().provider()?.get_credential().await;
+    let credential = credential.map_err(|error| format!("no credentials: {}", innermost(&error)))?;
     let signed_ms = now_ms();
     let token = msk::token(&region, &credential, signed_ms).ok_or("the clock shows no time that can be signed")?;
     Ok(OAuthToken { token, principal_name: "hydrant".into(), lifetime_ms: signed_ms + msk::LIFE_MS })
@@ -168,19 +149,4 @@ async fn of_aws(msk: &Msk) -> Result<OAuthToken, Failed> {
 
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
-}
-
-/// The innermost cause: the outer ones only say that a request failed.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    said(&innermost.to_string())
-}
-
-/// What others said, short and on one line.
-fn said(text: &str) -> String {
-    let words: String = text.chars().take(SAID_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    words.trim().to_owned()
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::error;
+
 /// What an error means, short and without the library's own name for it, and what to do about it if that can be told.
 pub fn in_words(error: &KafkaError) -> (String, Option<&'static str>) {
     match (error, error.rdkafka_error_code()) {
@@ -211,11 +213,10 @@ pub fn saying(line: &str) -> &str {
     line.split_once("]: ").map_or(line, |(_, said)| said)
 }
 
-/// What others said, on one line and short.
+/// What librdkafka said, on one line and short, without what it goes on with: how long it took, which of many attempts this
+/// was, and its own advice.
 fn said(text: &str) -> String {
-    const CHARS_MAX: usize = 300;
-    let words: String = text.chars().take(CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // librdkafka goes on with how long it took, which of many attempts this was, and its own advice.
+    let words = error::said(text);
     let ends = [" (after ", ": probably due to broker version", ", verify that ssl.ca.location"];
     let end = ends.iter().filter_map(|end| words.find(end)).min().unwrap_or(words.len());
     words.get(..end).unwrap_or_default().trim().to_owned()

@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
-use ::object_store::client::{HttpRequest, HttpRequestBody, StaticCredentialProvider};
+use ::object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
+use ::object_store::client::{HttpRequest, HttpRequestBody};
 use bytes::{Bytes, BytesMut};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::http::Request;
@@ -17,15 +17,13 @@ use url::{Host, Url};
 
 use super::options::{Checked, Options};
 use crate::cpu::off_async;
-use crate::sink::{self, Text};
+use crate::error::{innermost, said};
 use crate::transform::Wrong;
 
 /// Bytes of an answer at the most: what Lambda itself says when a function returns more.
 const REPLY_BYTES_MAX: usize = 6_291_556;
 /// Bytes of an error at the most.
 pub const ERROR_BYTES_MAX: usize = 64 << 10;
-/// Characters of what others say in our messages.
-const SAID_CHARS_MAX: usize = 300;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// A connection is given up when bytes of ours are not confirmed for so long, or probes of a silent one are not: so that a
@@ -88,7 +86,8 @@ impl Client {
             .tcp_keepalive_retries(PROBES_MAX);
         // A proxy of the environment would look for the emulator on its own host.
         let http = if is_loopback(&checked.endpoint) { http.no_proxy() } else { http };
-        let http = http.build().map_err(|error| Wrong::new("", format!("no client for https: {}", causes(&error))))?;
+        let http =
+            http.build().map_err(|error| Wrong::new("", format!("no client for https: {}", innermost(&error))))?;
         let mut url = checked.endpoint.clone();
         let endpoint = url.as_str().trim_end_matches('/').to_owned();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -99,7 +98,10 @@ impl Client {
         }
         let signing = match options.skip_signature {
             true => None,
-            false => Some(Signing { credentials: credentials(options)?, region: checked.region.clone() }),
+            false => {
+                let credentials = options.keys().provider().map_err(|error| Wrong::new("", error))?;
+                Some(Signing { credentials, region: checked.region.clone() })
+            }
         };
         Ok(Client { http, url, endpoint, signing })
     }
@@ -115,7 +117,7 @@ impl Client {
             None => None,
             Some(signing) => {
                 let credential = signing.credentials.get_credential().await.map_err(|error| {
-                    let detail = format!("no credentials: {}", causes(&error));
+                    let detail = format!("no credentials: {}", innermost(&error));
                     let hint =
                         "give `access_key_id` and `secret_access_key`, or `skip_signature: true` for an emulator";
                     Failure::refused("Lambda.InvokeAccessDenied", ACCESS_DENIED, detail).hint(hint)
@@ -197,18 +199,6 @@ async fn read(answer: &mut reqwest::Response, bytes_max: usize) -> Result<Option
 }
 
 /// The given credentials, or what object_store finds in the environment, the container or the instance.
-fn credentials(options: &Options) -> Result<AwsCredentialProvider, Wrong> {
-    if let (Some(Text(key_id)), Some(Text(secret_key))) = (&options.access_key_id, &options.secret_access_key) {
-        let token = options.session_token.as_ref().map(|Text(token)| token.clone());
-        let credential = AwsCredential { key_id: key_id.clone(), secret_key: secret_key.clone(), token };
-        return Ok(Arc::new(StaticCredentialProvider::new(credential)));
-    }
-    // A store that is never used: the chain of credentials is made with it, and cannot be had alone.
-    let store = AmazonS3Builder::from_env().with_bucket_name("credentials").with_retry(sink::retry()).build();
-    let store = store.map_err(|error| Wrong::new("", format!("no credentials: {}", causes(&error))))?;
-    Ok(store.credentials().clone())
-}
-
 const ACCESS_DENIED: &str = "Access was denied. Ensure that the access policy allows access to the Lambda function.";
 
 const INTERNAL: &str = "Lambda.InternalServerError";
@@ -286,7 +276,7 @@ impl Failure {
         }
         let what = if error.is_connect() { "no connection" } else { "the connection broke" };
         let told = "The Lambda function could not be reached.";
-        let detail = format!("{what}: {}", causes(error));
+        let detail = format!("{what}: {}", innermost(error));
         let failure = Failure::new(Kind::Unreachable, "Lambda.TargetServerFailedToRespond", told, detail);
         if error.is_connect() { failure.hint("is the endpoint right, and reachable from here?") } else { failure }
     }
@@ -344,26 +334,15 @@ impl Failure {
     }
 }
 
-/// What others said, short and on one line.
-fn said(text: &str) -> String {
-    let words: String = text.chars().take(SAID_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    words.trim().to_owned()
-}
-
 /// Whether the system says so, such as that bytes of ours were not confirmed: not our own patience is at its end.
 fn is_of_system(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<io::Error>())
 }
 
-/// The innermost cause: the outer ones only say that a request failed, and to which url.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let innermost = std::iter::successors(Some(error), |error| error.source()).last();
-    said(&innermost.unwrap_or(error).to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::SAID_CHARS_MAX;
 
     fn failure(status: u16, error_type: &str, body: &str) -> Failure {
         Failure::of_status(status, Some(error_type).filter(|kind| !kind.is_empty()), body.as_bytes())

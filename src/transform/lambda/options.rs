@@ -6,6 +6,7 @@ use url::Url;
 
 use super::function::{Function, Home, check_qualifier, endpoint_of, partition_of};
 use crate::sink::Text;
+use crate::sink::aws::{Keys, check_region, region_of_environment};
 use crate::transform::Wrong;
 use crate::units::{Interval, Size};
 
@@ -183,28 +184,18 @@ impl Options {
     }
 
     fn check_credentials(&self) -> Result<(), Wrong> {
-        let given = [
-            ("access_key_id", &self.access_key_id),
-            ("secret_access_key", &self.secret_access_key),
-            ("session_token", &self.session_token),
-        ];
-        for (key, text) in given {
-            let Some(Text(text)) = text else { continue };
-            if self.skip_signature {
-                return Err(Wrong::new(key, "of no use with `skip_signature`"));
-            }
-            if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(Wrong::new(
-                    key,
-                    "expected letters, digits and signs of ASCII, without spaces or line ends",
-                ));
-            }
+        match self.keys().given().next() {
+            Some((key, _)) if self.skip_signature => Err(Wrong::new(key, "of no use with `skip_signature`")),
+            _ => self.keys().check().map_err(|(key, message)| Wrong::new(key, message)),
         }
-        match given.map(|(_, text)| text.is_some()) {
-            [true, false, _] => Err(Wrong::new("access_key_id", "`secret_access_key` is missing")),
-            [false, true, _] => Err(Wrong::new("secret_access_key", "`access_key_id` is missing")),
-            [false, false, true] => Err(Wrong::new("session_token", "`access_key_id` is missing")),
-            _ => Ok(()),
+    }
+
+    /// The keys that requests are signed with, as written.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys {
+            access_key_id: self.access_key_id.as_ref(),
+            secret_access_key: self.secret_access_key.as_ref(),
+            session_token: self.session_token.as_ref(),
         }
     }
 
@@ -218,7 +209,7 @@ impl Options {
         }
         match of_function.or(self.region.as_deref()) {
             Some(region) => Ok(region.to_owned()),
-            None => region_of_environment(|name| std::env::var(name).ok(), self.endpoint.is_some()),
+            None => region_without_option(|name| std::env::var(name).ok(), self.endpoint.is_some()),
         }
     }
 
@@ -241,26 +232,13 @@ impl Options {
     }
 }
 
-/// The region that the environment names, as SDKs have it; an emulator needs none.
-fn region_of_environment(variable: impl Fn(&str) -> Option<String>, is_given_endpoint: bool) -> Result<String, Wrong> {
-    for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
-        if let Some(region) = variable(name).filter(|region| !region.is_empty()) {
-            let checked = check_region(&region).map_err(|error| Wrong::new("region", format!("{name}: {error}")));
-            return checked.map(|()| region);
-        }
-    }
-    match is_given_endpoint {
-        true => Ok(NO_REGION.into()),
-        false => Err(Wrong::new("region", "not given, and `AWS_REGION` is not set")
+/// The region that the environment names; an emulator needs none.
+fn region_without_option(variable: impl Fn(&str) -> Option<String>, is_given_endpoint: bool) -> Result<String, Wrong> {
+    match region_of_environment(variable).map_err(|error| Wrong::new("region", error))? {
+        Some(region) => Ok(region),
+        None if is_given_endpoint => Ok(NO_REGION.into()),
+        None => Err(Wrong::new("region", "not given, and `AWS_REGION` is not set")
             .hint("write `region: eu-central-1`, or the function's ARN")),
-    }
-}
-
-/// Whether this may be a region: it goes into urls, headers and ARNs as it is.
-fn check_region(region: &str) -> Result<(), String> {
-    match !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        true => Ok(()),
-        false => Err(format!("`{region}` is no region")),
     }
 }
 
@@ -301,7 +279,7 @@ mod tests {
     #[test]
     fn the_environments_region_is_looked_at_too() {
         let of = |text: &'static str, is_given_endpoint| {
-            region_of_environment(|name| (name == "AWS_DEFAULT_REGION").then(|| text.into()), is_given_endpoint)
+            region_without_option(|name| (name == "AWS_DEFAULT_REGION").then(|| text.into()), is_given_endpoint)
                 .map_err(|wrong| wrong.message)
         };
         assert_eq!(of("eu-central-1", false).unwrap(), "eu-central-1");
