@@ -12,7 +12,7 @@ import time
 from kinds import KINDS, arrow_type, duckdb_type, polars_type
 
 ZSTD_LEVEL = 3
-LINES_LEVEL = 6
+LINES_LEVEL = 5  # hydrant's own default
 BLOCK_BYTES = 1 << 20  # of lines, compressed as one member or frame: as hydrant does it
 
 

@@ -115,7 +115,7 @@ def targets(result):
 def markdown(result, brief=False):
     """The tables, and above them where and how it was measured; `brief`: of the peers only the first has lines."""
     text = [preamble(result)]
-    for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 6", "zstd": "Lines, zstd 3"}.items():
+    for format, title in {"parquet": "Parquet, zstd 3", "gzip": "Lines, gzip 5", "zstd": "Lines, zstd 3"}.items():
         text += work_table(result, format, title, brief)
     text += ack_table(result)
     text += transform_table(result)

@@ -9,7 +9,7 @@ from process import HERE, Daemon, Failed, measured, script, start
 
 FORMATS = {
     "parquet": "parquet: {{ compression: {{ zstd: 3 }}, on_unknown: drop, schema: {{ {schema} }} }}",
-    "gzip": "lines: {{ compression: {{ gzip: 6 }} }}",
+    "gzip": "lines: {{ compression: gzip }}",
     "zstd": "lines: {{ compression: {{ zstd: 3 }} }}",
 }
 EXTENSIONS = {"parquet": ".parquet", "gzip": ".ndjson.gz", "zstd": ".ndjson.zst"}

@@ -36,7 +36,7 @@ use sha2::{Digest, Sha256};
 
 use super::cells::{span, value};
 use super::columns::{Columns, RowEncoder, Spelling};
-use super::compress::{self, Blocks, Codec, Compressors, Frame, Written, append_long};
+use super::compress::{self, Blocks, Codec, Compressors, DEFLATE_LEVEL, Frame, Written, append_long};
 use super::json::{Matching, OnUnknown};
 use super::schema::{Column, Data, Schema, Type, Unit};
 use super::{Encoder, Format, yes};
@@ -81,7 +81,7 @@ pub enum Compression {
 
 impl Default for Compression {
     fn default() -> Compression {
-        Compression::Deflate(6)
+        Compression::Deflate(DEFLATE_LEVEL)
     }
 }
 
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Compression {
         let written = Written::read(deserializer, "one of deflate, snappy, zstd, none")?;
         match written.name.as_str() {
             "none" => written.plain(Compression::None),
-            "deflate" => written.level(6, 0, 12).map(Compression::Deflate),
+            "deflate" => written.level(DEFLATE_LEVEL, 0, 12).map(Compression::Deflate),
             "snappy" => written.plain(Compression::Snappy),
             "zstd" => written.level(3, 1, 22).map(Compression::Zstd),
             _ => Err(written.unknown(&["deflate", "snappy", "zstd", "none"])),

@@ -101,7 +101,7 @@ func open(format, folder string, number int) (sink, error) {
 	if format == "parquet" {
 		return &columns{file: file, rows: parquet.NewGenericWriter[Order](file)}, nil
 	}
-	packed, err := gzip.NewWriterLevel(file, 6)
+	packed, err := gzip.NewWriterLevel(file, gzip.DefaultCompression)
 	return &lines{file, packed}, err
 }
 

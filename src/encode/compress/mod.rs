@@ -26,13 +26,17 @@ use serde_json::{Map, Value, json};
 
 use crate::nearest::nearest;
 
+/// The level of gzip and deflate unless told: smaller than zlib's 6, and for two thirds of what libdeflate's own 6 takes
+/// (`DECISIONS.md`, "Text formats").
+pub const DEFLATE_LEVEL: i32 = 5;
+
 /// What text is compressed with: lines, JSON arrays, CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
     #[default]
     None,
-    /// Level 0 to 12 of libdeflate; 6 unless told.
+    /// Level 0 to 12 of libdeflate; [`DEFLATE_LEVEL`] unless told.
     Gzip(i32),
     /// Level 1 to 22; 3 unless told.
     Zstd(i32),
@@ -101,7 +105,7 @@ impl<'de> Deserialize<'de> for Compression {
         let written = Written::read(deserializer, "one of none, gzip, zstd, snappy, hadoop_snappy")?;
         match written.name.as_str() {
             "none" => written.plain(Compression::None),
-            "gzip" => written.level(6, 0, 12).map(Compression::Gzip),
+            "gzip" => written.level(DEFLATE_LEVEL, 0, 12).map(Compression::Gzip),
             "zstd" => written.level(3, 1, 22).map(Compression::Zstd),
             "snappy" => written.plain(Compression::Snappy),
             "hadoop_snappy" => written.plain(Compression::HadoopSnappy),
@@ -179,7 +183,7 @@ mod tests {
     fn a_compression_is_written_by_name_or_with_a_level() {
         let read = |yaml: &str| serde_saphyr::from_str::<Compression>(yaml).map_err(|error| error.to_string());
         assert_eq!(read("none").unwrap(), Compression::None);
-        assert_eq!(read("gzip").unwrap(), Compression::Gzip(6));
+        assert_eq!(read("gzip").unwrap(), Compression::Gzip(DEFLATE_LEVEL));
         assert_eq!(read("{ zstd: 19 }").unwrap(), Compression::Zstd(19));
         assert_eq!(read("hadoop_snappy").unwrap(), Compression::HadoopSnappy);
         assert!(read("{ zstd: 23 }").unwrap_err().contains("compression zstd: a level from 1 to 22, not 23"));
