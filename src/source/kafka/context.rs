@@ -98,7 +98,7 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.shared.token()
+        self.shared.options.tokens().ok_or("no source of tokens is configured")?.token()
     }
 }
 

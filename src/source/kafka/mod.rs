@@ -10,6 +10,7 @@
 mod begun;
 mod client;
 mod context;
+mod copies;
 mod describe;
 mod flood;
 mod judge;
@@ -19,7 +20,8 @@ mod msk;
 pub mod options;
 pub mod plan;
 mod policy;
-pub mod properties;
+mod properties;
+mod report;
 pub mod security;
 mod session;
 mod shared;
@@ -104,7 +106,8 @@ impl KafkaSource {
     /// Fetches a handover copy into the outbox.
     async fn fetch(&self, plan: &Plan, outbox: &Outbox, sink: &ObjectSink) -> Result<Sealed, Fault> {
         let _one_at_a_time = self.fetching.lock().await;
-        let name = plan.copy_name(&self.shared.pipeline);
+        let range = plan.range();
+        let name = copy_name(&self.shared.pipeline, &range);
         let mut whole = None;
         sink.list(&name, &mut |listed| {
             whole = whole.or((listed.name == name).then_some(listed.bytes));
@@ -119,8 +122,6 @@ impl KafkaSource {
             Fault::new(Blame::Source, format!("{at} is gone, which the group says is half delivered\nhint: {hint}"))
         };
         let whole = whole.ok_or_else(gone)?;
-        let Plan { shard, start, end, .. } = plan.clone();
-        let range = ShardRange { shard, start, end };
         let mut arriving = off_async(|| outbox.arriving(&range)).map_err(Fault::of_io)?;
         let mut at = 0;
         while at < whole {
@@ -178,7 +179,7 @@ impl Source for KafkaSource {
             let answered = self.shared.answered.notified();
             if let Some(copies) = self.shared.settle(shard, upto) {
                 for (name, sink) in copies {
-                    self.shared.remove_copy(&name, &sink).await;
+                    self.shared.copies.remove(&name, &sink).await;
                 }
                 return Ok(());
             }
@@ -189,9 +190,9 @@ impl Source for KafkaSource {
 
     fn copy_of(&self, range: &ShardRange, sink: &ObjectSink) -> Option<String> {
         if let Some(session) = self.shared.session(&range.shard) {
-            self.shared.keep_copy(range, sink, &session);
+            self.shared.copies.keep(range, sink, &session);
         }
-        Some(copy_name(&self.shared.pipeline, &range.shard, &range.start, &range.end))
+        Some(copy_name(&self.shared.pipeline, range))
     }
 
     async fn claim(&self, promise: &Sealed) -> Result<(), Fault> {
@@ -215,7 +216,7 @@ impl Source for KafkaSource {
         let Some(session) = self.shared.session(shard) else { return lost().await };
         let Some(plan) = self.next_inherited(&session) else { return Ok(None) };
         let sealed = self.fetch(&plan, outbox, sink).await?;
-        self.shared.keep_copy(sealed.range(), sink, &session);
+        self.shared.copies.keep(sealed.range(), sink, &session);
         self.shared.metrics.took_over();
         let (plan, pipeline) = (sealed.range().to_string(), self.shared.pipeline.as_str());
         tracing::info!(pipeline, plan, "kafka: delivering what a former owner had planned");

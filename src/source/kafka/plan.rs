@@ -18,7 +18,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::naming::OWN_FOLDER;
-use crate::position::{Position, Shard};
+use crate::position::{Position, Shard, ShardRange};
 
 /// Plans of one partition that may be under way; with the longest shards and positions they stay below 4096 bytes.
 pub const PLANS_MAX: usize = 16;
@@ -36,9 +36,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The name of its handover copy, for a pipeline.
-    pub fn copy_name(&self, pipeline: &str) -> String {
-        copy_name(pipeline, &self.shard, &self.start, &self.end)
+    /// The chunk's range.
+    pub fn range(&self) -> ShardRange {
+        ShardRange { shard: self.shard.clone(), start: self.start.clone(), end: self.end.clone() }
     }
 }
 
@@ -48,7 +48,8 @@ pub fn is_of_one_partition(shard: &Shard) -> bool {
 }
 
 /// The name below a sink under which the sealed file of a range lies, for whoever owns its shard next.
-pub fn copy_name(pipeline: &str, shard: &Shard, start: &Position, end: &Position) -> String {
+pub fn copy_name(pipeline: &str, range: &ShardRange) -> String {
+    let ShardRange { shard, start, end } = range;
     format!("{}{shard}-{start}-{end}.sealed", copies_of(pipeline))
 }
 
@@ -131,6 +132,11 @@ pub enum Unreadable {
 }
 
 impl Told {
+    /// Where the partition is read on when all that is planned is delivered.
+    pub fn read_on(&self) -> i64 {
+        self.plans.last().map_or(self.offset, |plan| plan.offset)
+    }
+
     /// What a committed offset and its metadata say to who delivers to `sink`.
     pub fn parse(offset: i64, metadata: &str, sink: &SinkMark) -> Result<Told, Unreadable> {
         let mut words = metadata.split(' ');

@@ -79,18 +79,19 @@ pub fn judge(known: &Known<'_>, (start, on_lost): (Start, OnLost), sink: &SinkMa
         let found = Found::MadeAgain { was, plans: told.plans.len() };
         return Verdict::Begin(oldest, told.plans, Some(found));
     }
-    let at = told.plans.last().map_or(told.offset, |plan| plan.offset);
+    let at = told.read_on();
     if let Some((first, end)) = known.bounds {
         // What was written since the log was cut is not what was there.
         let cut = known.truncated_to.filter(|to| is_ours(metadata) && at > *to);
-        let found = match cut.or((at > end).then_some(end)) {
-            Some(end) => Some((Found::Truncated { at, end }, end.max(first))),
-            None => (at < first).then_some((Found::Gone { at, first }, first)),
+        let found = match cut {
+            Some(end) => Some(Found::Truncated { at, end }),
+            None => Found::outside(at, (first, end)),
         };
         match (found, on_lost) {
             (None, _) => {}
-            (Some((found, _)), OnLost::Stop) => return Verdict::Halt(found),
-            (Some((found, on_at)), OnLost::GoOn) => {
+            (Some(found), OnLost::Stop) => return Verdict::Halt(found),
+            (Some(found), OnLost::GoOn) => {
+                let on_at = if let Found::Truncated { end, .. } = found { end.max(first) } else { first };
                 return Verdict::Begin(From::At(on_at), told.plans, Some(found));
             }
         }
@@ -99,6 +100,15 @@ pub fn judge(known: &Known<'_>, (start, on_lost): (Start, OnLost), sink: &SinkMa
 }
 
 impl Found {
+    /// What an offset that is to be read next is, if it is not in a log that has `first..end`.
+    pub fn outside(at: i64, (first, end): (i64, i64)) -> Option<Found> {
+        match (first..=end).contains(&at) {
+            true => None,
+            false if at < first => Some(Found::Gone { at, first }),
+            false => Some(Found::Truncated { at, end }),
+        }
+    }
+
     /// Its name in metrics.
     pub fn label(&self) -> &'static str {
         match self {

@@ -104,10 +104,13 @@ const REFUSED: &[(&str, &str)] = &[
         "write `sasl: { plain: { username: .., password: .. } }`, or another mechanism in place of `plain`",
     ),
     ("sasl.kerberos.*", "use another mechanism: hydrant is built without Kerberos"),
-    ("sasl.oauthbearer.*", "write `sasl: { oauthbearer: { token_url: .., client_id: .., client_secret: .. } }`"),
-    ("enable.sasl.oauthbearer.unsecure.jwt", "write `sasl: { oauthbearer: { token_url: .. } }`"),
+    ("sasl.oauthbearer.*", "write `sasl: { oauthbearer: { url: .., client_id: .., client_secret: .. } }`"),
+    (
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "write `sasl: { oauthbearer: { url: .., client_id: .., client_secret: .. } }`",
+    ),
     ("sasl.client.callback.handler.class", "for MSK write `sasl: { aws_msk_iam: { region: .. } }`"),
-    ("sasl.login.*", "write `sasl: { oauthbearer: { token_url: .., client_id: .., client_secret: .. } }`"),
+    ("sasl.login.*", "write `sasl: { oauthbearer: { url: .., client_id: .., client_secret: .. } }`"),
     ("ssl.ca.*", "write `tls: { ca: path }`, a file in PEM"),
     ("ssl.truststore.*", "write `tls: { ca: path }`, a file in PEM: `keytool -exportcert -rfc` writes it"),
     ("ssl.certificate.*", "write `tls: { certificate: path, key: \"file:/path\" }`, in PEM"),
@@ -195,12 +198,7 @@ pub fn check(name: &str) -> Result<(), (&'static str, Option<String>)> {
     if ALLOWED.contains(&name) {
         return Ok(());
     }
-    let fits = |pattern: &str| match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
-        (Some(begin), _) => name.starts_with(begin),
-        (_, Some(end)) => name.ends_with(end),
-        (None, None) => pattern == name,
-    };
-    if let Some((_, instead)) = REFUSED.iter().find(|(pattern, _)| fits(pattern)) {
+    if let Some((_, instead)) = REFUSED.iter().find(|(pattern, _)| fits(name, pattern)) {
         return Err(("not to be set here", Some((*instead).to_owned())));
     }
     let hint = match nearest(name, ALLOWED.iter().copied()) {
@@ -208,6 +206,15 @@ pub fn check(name: &str) -> Result<(), (&'static str, Option<String>)> {
         None => "the names are those of librdkafka's consumer, such as `fetch.max.bytes`".to_owned(),
     };
     Err(("unknown property", Some(hint)))
+}
+
+/// Whether a name is one of those that a pattern means, with `*` at its begin or end.
+fn fits(name: &str, pattern: &str) -> bool {
+    match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
+        (Some(begin), _) => name.starts_with(begin),
+        (_, Some(end)) => name.ends_with(end),
+        (None, None) => pattern == name,
+    }
 }
 
 /// The schema of `client`: the names that may be set, for editors.
@@ -248,6 +255,8 @@ mod tests {
     fn names_are_allowed_or_refused_and_never_both() {
         for name in ALLOWED {
             assert_eq!(check(name), Ok(()), "{name}");
+            let refused = REFUSED.iter().find(|(pattern, _)| fits(name, pattern));
+            assert_eq!(refused, None, "{name}");
         }
         let hint = |name: &str| check(name).unwrap_err().1.unwrap();
         assert_eq!(check("fetch.max.byte").unwrap_err().0, "unknown property");
@@ -256,6 +265,24 @@ mod tests {
         assert_eq!(hint("ssl.ca.location"), "write `tls: { ca: path }`, a file in PEM");
         assert_eq!(hint("rebalance_cb"), "remove it: it is no text");
         assert_eq!(hint("linger.ms"), FOR_PRODUCERS);
+        assert_eq!(hint("sasl.login.class"), hint("enable.sasl.oauthbearer.unsecure.jwt"));
         assert_eq!(hint("colour"), "the names are those of librdkafka's consumer, such as `fetch.max.bytes`");
+    }
+    #[test]
+    fn what_hints_say_to_write_can_be_written() {
+        let mut tried = 0;
+        for (pattern, hint) in REFUSED {
+            let written = hint.split('`').skip(1).step_by(2);
+            for yaml in written.filter(|text| text.starts_with("sasl: {") || text.starts_with("tls: ")) {
+                let yaml = format!(
+                    "brokers: b1\ntopics: a\n{}",
+                    yaml.replace("..", "x").replace("{x}", "{ plain: { username: x, password: x } }")
+                );
+                let read = serde_saphyr::from_str::<crate::source::kafka::Options>(&yaml);
+                assert!(read.is_ok(), "{pattern}: {yaml}: {}", read.unwrap_err());
+                tried += 1;
+            }
+        }
+        assert!(tried > 10, "{tried}");
     }
 }

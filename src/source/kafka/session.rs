@@ -30,6 +30,7 @@ use crate::source::{Read, Reader};
 use super::context::Context;
 use super::ledger::Part;
 use super::options::Tombstones;
+use super::plan::Told;
 
 /// Payload bytes of one read, about.
 const READ_BYTES: usize = 1 << 20;
@@ -113,6 +114,9 @@ impl Marks {
 /// Where a part of a session begins, and its queue.
 pub struct Opening {
     pub part: Part,
+    /// What the group has of it, if anything.
+    pub told: Option<Told>,
+    /// Where it is read on.
     pub offset: i64,
     pub queue: PartitionQueue<Context>,
     /// Its queue is elsewhere: nothing is taken before [`Session::sought`].
@@ -282,7 +286,8 @@ impl Session {
             inside.queues[index] = Some(queue);
             moved.push((index, *offset));
             if batch.bytes() >= READ_BYTES || batch.len() >= READ_RECORDS {
-                inside.turn = index;
+                // The others first, or one that always has more would have all reads.
+                inside.turn = index + 1;
                 break;
             }
         }

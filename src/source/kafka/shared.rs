@@ -1,13 +1,10 @@
-//! What the source, its readers and its client share: the ledger, the sessions, and what is said of them.
+//! What the source, its readers and its client share: which partitions are ours, as which shards they are read, and what the
+//! group knows of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::client::OAuthToken;
-use rdkafka::error::KafkaError;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -15,20 +12,20 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Fault;
 use crate::ground::Ground;
 use crate::live::InTrouble;
-use crate::metrics::{GroupNow, KafkaMetrics, MemberNow, PartitionNow};
-use crate::position::{Position, Shard, ShardRange};
-use crate::sink::{self, ObjectSink};
+use crate::metrics::{KafkaMetrics, PartitionNow};
+use crate::position::{Position, Shard};
+use crate::sink::ObjectSink;
 
 use super::begun::Begun;
+use super::copies::Copies;
 use super::describe::TopicNow;
 use super::ledger::{Ledger, Part};
 use super::options::{Isolation, OnLost, Options, Speaks};
-use super::plan::{Plan, SinkMark, Told, TopicId, copy_name, is_of_one_partition};
+use super::plan::{SinkMark, TopicId};
 use super::policy::Found;
+use super::report::Report;
 use super::session::{Opening, Session};
-use super::start::Unasked;
-use super::stats::Stats;
-use super::words::{in_words_with, is_echo};
+use super::stats::{AheadMax, Stats};
 
 /// What all of them know.
 pub struct Shared {
@@ -37,6 +34,8 @@ pub struct Shared {
     pub mark: SinkMark,
     pub ground: Ground,
     pub metrics: KafkaMetrics,
+    pub report: Report,
+    pub copies: Copies,
     /// What the group has begun, as the sink remembers it.
     pub begun: Begun,
     /// How long chunks are open.
@@ -50,17 +49,10 @@ pub struct Shared {
     pub answered: Notify,
     /// The source is left.
     pub leaving: CancellationToken,
-    logged: Mutex<super::words::Logged>,
     ledger: Mutex<Ledger>,
     sessions: Mutex<Sessions>,
     /// Where queues of partitions are to be taken.
     seeks: Mutex<Vec<Seek>>,
-    /// Handover copies that lie in a store: by shard and end.
-    copies: Mutex<BTreeMap<(Shard, Position), HandoverCopy>>,
-    orphans: Mutex<Vec<Orphan>>,
-    /// As which member the group knows us, and all of its members.
-    group: Mutex<(String, Vec<MemberNow>)>,
-    trouble: InTrouble,
 }
 
 #[derive(Default)]
@@ -69,12 +61,19 @@ struct Sessions {
     of_part: BTreeMap<Part, Shard>,
     /// The ids of their topics, where brokers give some.
     topics: BTreeMap<Part, TopicId>,
-    /// Partitions that are not read, and why.
-    halted: BTreeMap<Part, Found>,
-    /// Those whose offsets are looked at twice, with where the log was found to end if it was too short.
-    suspects: BTreeMap<Part, Option<i64>>,
-    /// What was said of partitions last.
-    said: BTreeMap<Part, Found>,
+    /// Partitions that are not read.
+    halted: BTreeSet<Part>,
+    /// Those whose offsets are held against the log.
+    doubts: BTreeMap<Part, Doubt>,
+}
+
+/// A partition that was halted, until it is taken up.
+#[derive(Default)]
+struct Doubt {
+    /// What was said of it last.
+    said: Option<Found>,
+    /// Where the log was found to end, if it was too short.
+    truncated_to: Option<i64>,
 }
 
 /// Where the queue of a session's partition is to be taken.
@@ -82,45 +81,6 @@ pub struct Seek {
     pub session: Arc<Session>,
     pub part: Part,
     pub offset: i64,
-}
-
-/// A handover copy that may be nobody's: somebody needs it if the group knows its plan, else nobody does.
-#[derive(Clone)]
-pub struct Orphan {
-    pub name: String,
-    pub sink: ObjectSink,
-    /// The partitions that its plan is of, as far as we know.
-    pub parts: Vec<Part>,
-    /// It may be of others too: of a merged shard an heir knows only its own.
-    pub may_be_of_any: bool,
-    shard: Shard,
-    end: Position,
-}
-
-impl Orphan {
-    /// Whether it is the copy of this plan.
-    pub fn is_of(&self, plan: &Plan) -> bool {
-        plan.shard == self.shard && plan.end == self.end
-    }
-}
-
-/// A handover copy.
-struct HandoverCopy {
-    name: String,
-    sink: ObjectSink,
-    /// The session that is to own its partitions when it is settled: else another node may need it.
-    of: Arc<Session>,
-}
-
-impl HandoverCopy {
-    fn is_merged_by_another(&self, shard: &Shard) -> bool {
-        *shard != self.of.shard && !is_of_one_partition(shard)
-    }
-
-    fn orphan(self, shard: Shard, end: Position) -> Orphan {
-        let may_be_of_any = self.is_merged_by_another(&shard);
-        Orphan { name: self.name, sink: self.sink, parts: self.of.parts.clone(), may_be_of_any, shard, end }
-    }
 }
 
 impl Shared {
@@ -133,11 +93,14 @@ impl Shared {
         (metrics, trouble): (KafkaMetrics, InTrouble),
         given: mpsc::UnboundedSender<Shard>,
     ) -> Shared {
+        let mark = SinkMark::of(sink_url);
         Shared {
             pipeline: pipeline.to_owned(),
             options: options.clone(),
-            mark: SinkMark::of(sink_url),
             ground: ground.clone(),
+            report: Report::new(pipeline, mark.clone(), ground.clock.clone(), metrics.clone(), trouble),
+            copies: Copies::new(pipeline),
+            mark,
             metrics,
             begun: Begun::new(&options.group_of(pipeline), sink),
             interval,
@@ -146,14 +109,9 @@ impl Shared {
             news: Arc::default(),
             answered: Notify::new(),
             leaving: CancellationToken::new(),
-            logged: Mutex::default(),
             ledger: Mutex::default(),
             sessions: Mutex::default(),
             seeks: Mutex::default(),
-            copies: Mutex::default(),
-            orphans: Mutex::default(),
-            group: Mutex::default(),
-            trouble,
         }
     }
 
@@ -182,43 +140,29 @@ impl Shared {
         self.sessions().of_shard.values().cloned().collect()
     }
 
-    /// Partitions are ours, with what the group knows of them: gives out the shards that they are read as. One shard for
-    /// each, or one for all if they are merged.
-    pub fn take_up(&self, told: Vec<(Part, Option<Told>)>, openings: Vec<Opening>) {
-        let offsets: BTreeMap<Part, i64> =
-            openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
-        let groups = match self.options.merge {
+    /// Partitions are ours: gives out the shards that they are read as. One shard for each, or one for all if they are merged.
+    pub fn take_up(&self, openings: Vec<Opening>) {
+        let groups: Vec<Vec<Opening>> = match self.options.merge {
+            true if openings.is_empty() => Vec::new(),
             true => vec![openings],
             false => openings.into_iter().map(|opening| vec![opening]).collect(),
         };
-        let mut new = Vec::with_capacity(groups.len());
-        for openings in groups.into_iter().filter(|openings| !openings.is_empty()) {
+        for openings in groups {
             let shard = self.new_shard(&openings);
-            let of = (self.options.merge, self.options.tombstones);
-            new.push(Arc::new(Session::new(
-                shard,
-                openings,
-                of,
-                (self.metrics.clone(), self.ground.clock.clone(), self.news.clone()),
-            )));
-        }
-        let mut told: BTreeMap<Part, Option<Told>> = told.into_iter().collect();
-        let mut ledger = self.ledger();
-        let mut sessions = self.sessions();
-        for session in new {
-            for part in &session.parts {
-                let start = offsets.get(part).copied().unwrap_or_default();
-                ledger.assigned(part.clone(), session.shard.clone(), told.remove(part).flatten(), start);
-                sessions.of_part.insert(part.clone(), session.shard.clone());
+            let (mut ledger, mut sessions) = (self.ledger(), self.sessions());
+            for Opening { part, told, offset, .. } in &openings {
+                ledger.assigned(part.clone(), shard.clone(), told.clone(), *offset);
+                sessions.of_part.insert(part.clone(), shard.clone());
                 sessions.halted.remove(part);
-                sessions.suspects.remove(part);
-                sessions.said.remove(part);
+                sessions.doubts.remove(part);
             }
-            ledger.begin(&session.shard, &session.begin());
-            sessions.of_shard.insert(session.shard.clone(), session.clone());
-            let _ = self.given.send(session.shard.clone());
+            let of = (self.options.merge, self.options.tombstones);
+            let tell = (self.metrics.clone(), self.ground.clock.clone(), self.news.clone());
+            let session = Session::new(shard.clone(), openings, of, tell);
+            ledger.begin(&shard, &session.begin());
+            sessions.of_shard.insert(shard.clone(), Arc::new(session));
+            let _ = self.given.send(shard);
         }
-        drop((ledger, sessions));
         self.answered.notify_waiters();
         self.news.notify_one();
     }
@@ -274,7 +218,7 @@ impl Shared {
             }
             session.parts.iter().map(|part| (part.clone(), sessions.topics.get(part).cloned())).collect()
         };
-        self.begun.begin(&parts, &|trouble| self.say_of_sink(trouble)).await
+        self.begun.begin(&parts, &|trouble| self.report.say_of_sink(trouble)).await
     }
 
     /// A partition is not ours any more, or not as it was: its session ends, for all that was merged into that. Answers what
@@ -299,7 +243,7 @@ impl Shared {
         };
         session.parts.iter().for_each(|part| self.ledger().lost(part));
         session.lose();
-        self.orphan_copies(&session);
+        self.copies.lose(&session);
         self.answered.notify_waiters();
         session.parts.iter().filter(|other| *other != part).cloned().collect()
     }
@@ -318,47 +262,6 @@ impl Shared {
         self.wanted_seeks();
     }
 
-    fn copies(&self) -> MutexGuard<'_, BTreeMap<(Shard, Position), HandoverCopy>> {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The handover copy of a range lies in a store, or is about to: it is to be removed when its plan is settled.
-    pub fn keep_copy(&self, range: &ShardRange, sink: &ObjectSink, of: &Arc<Session>) {
-        let name = copy_name(&self.pipeline, &range.shard, &range.start, &range.end);
-        let copy = HandoverCopy { name, sink: sink.clone(), of: of.clone() };
-        self.copies().insert((range.shard.clone(), range.end.clone()), copy);
-        if of.is_lost() {
-            self.orphan_copies(of);
-        }
-    }
-
-    /// Copies of a lost session: those that it has made may be nobody's; what it had inherited the next owner looks after.
-    fn orphan_copies(&self, session: &Session) {
-        let mut copies = self.copies();
-        let of_it = copies.extract_if(.., |_, copy| copy.of.shard == session.shard);
-        let made = of_it.filter(|((shard, _), _)| *shard == session.shard);
-        let orphans: Vec<Orphan> = made.map(|((shard, end), copy)| copy.orphan(shard, end)).collect();
-        drop(copies);
-        self.put_back_orphans(orphans);
-    }
-
-    /// Handover copies that may be nobody's.
-    pub fn take_orphans(&self) -> Vec<Orphan> {
-        std::mem::take(&mut self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// These may be nobody's: the group is to be asked.
-    pub fn put_back_orphans(&self, orphans: Vec<Orphan>) {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(orphans);
-    }
-
-    /// Removes a handover copy that nobody needs any more.
-    pub async fn remove_copy(&self, name: &str, sink: &ObjectSink) {
-        if let Err(error) = sink.remove(name).await {
-            tracing::warn!(pipeline = self.pipeline, "kafka: a handover copy stays behind: {error}");
-        }
-    }
-
     /// Asks the client to take queues there. Their sessions read nothing until it has.
     pub fn seek(&self, to: impl IntoIterator<Item = Seek>) {
         self.seeks.lock().unwrap_or_else(PoisonError::into_inner).extend(to);
@@ -370,16 +273,6 @@ impl Shared {
         std::mem::take(&mut self.seeks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A token for brokers that want one.
-    pub fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
-        self.options.tokens().ok_or("no source of tokens is configured")?.token()
-    }
-
-    /// The configuration of a client that shares the memory between so many partitions.
-    pub fn config(&self, speaks: Speaks, partitions: usize) -> ClientConfig {
-        self.options.client_config(&self.pipeline, speaks, (self.memory_bytes, partitions))
-    }
-
     /// All of a shard before `upto` is delivered. `None`: the group does not know yet. Else the copies that nobody needs any
     /// more, with the sinks that they lie in.
     pub fn settle(&self, shard: &Shard, upto: &Position) -> Option<Vec<(String, ObjectSink)>> {
@@ -387,105 +280,47 @@ impl Shared {
         if !ledger.settle(shard, upto) {
             return None;
         }
-        let settled = |(of, end): &(Shard, Position)| of == shard && end <= upto;
-        let mut copies = self.copies();
-        let copies: Vec<_> = copies.extract_if(.., |key, _| settled(key)).collect();
-        // What was lost meanwhile is settled by others, who may need the copy for it; so may other heirs.
-        let ours = |copy: &HandoverCopy| {
-            !copy.is_merged_by_another(shard) && copy.of.parts.iter().all(|part| ledger.owns(part, &copy.of.shard))
-        };
-        let (ours, others): (Vec<_>, Vec<_>) = copies.into_iter().partition(|(_, copy)| ours(copy));
+        let unneeded = self.copies.settle(shard, upto, |part, shard| ledger.owns(part, shard));
         drop(ledger);
-        self.put_back_orphans(others.into_iter().map(|((shard, end), copy)| copy.orphan(shard, end)).collect());
         if let Some(session) = self.session(shard) {
             session.delivered(upto);
         }
-        Some(ours.into_iter().map(|(_, copy)| (copy.name, copy.sink)).collect())
-    }
-
-    /// Something is wrong with the brokers; librdkafka goes on trying.
-    pub fn say(&self, error: &KafkaError, reason: &str) {
-        let now_ms = self.ground.clock.now_ms();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_echo(error, reason) && logged.is_told(now_ms) {
-            return;
-        }
-        let (message, hint) = in_words_with(error, reason);
-        self.trouble.again(&message, hint, now_ms, None);
-        if let Some(again) = logged.is_due(&message, now_ms) {
-            tracing::warn!(pipeline = self.pipeline, again = (again > 0).then_some(again), hint, "kafka: {message}");
-        }
+        Some(unneeded)
     }
 
     /// The brokers answer as they should.
     pub fn well(&self) {
         if self.sessions().halted.is_empty() {
-            self.trouble.over();
-        }
-    }
-
-    /// The sink does not take what is to be remembered of the group.
-    pub fn say_of_sink(&self, trouble: &sink::Trouble) {
-        self.trouble.again(&trouble.message, trouble.hint, self.ground.clock.now_ms(), None);
-        tracing::warn!(pipeline = self.pipeline, hint = trouble.hint, "kafka: {}", trouble.message);
-    }
-
-    /// The sink, or brokers, did not say where partitions stand; they are asked again.
-    pub fn say_unasked(&self, why: &Unasked) {
-        match why {
-            Unasked::Brokers(error) => self.say(error, ""),
-            Unasked::Sink(fault) => {
-                let message = format!("whether the group has begun: {fault}");
-                self.trouble.again(&message, None, self.ground.clock.now_ms(), None);
-                tracing::warn!(pipeline = self.pipeline, "kafka: {message}");
-            }
-        }
-    }
-
-    /// Something is not as it was left, and the policy goes on.
-    pub fn found(&self, part: &Part, found: &Found) {
-        let Part { topic, partition } = part;
-        let (pipeline, message) = (self.pipeline.as_str(), found.in_words(&self.mark));
-        self.metrics.found(found.label());
-        self.metrics.lost(found.lost());
-        match found.is_usual() {
-            true => tracing::info!(pipeline, "kafka: {topic}/{partition}: {message}"),
-            false => tracing::error!(pipeline, "kafka: {topic}/{partition}: {message}; it goes on"),
+            self.report.well();
         }
     }
 
     /// Nothing more is read of a partition until somebody decides.
     pub fn halt(&self, part: &Part, found: Found) {
-        let Part { topic, partition } = part;
-        let (message, hint) = (format!("{topic}/{partition}: {}", found.in_words(&self.mark)), found.hint());
         let is_new = {
             let mut sessions = self.sessions();
-            sessions.halted.insert(part.clone(), found.clone());
-            sessions.suspects.entry(part.clone()).or_default();
-            sessions.said.insert(part.clone(), found.clone()).as_ref() != Some(&found)
+            sessions.halted.insert(part.clone());
+            let doubt = sessions.doubts.entry(part.clone()).or_default();
+            doubt.said.replace(found.clone()).as_ref() != Some(&found)
         };
         self.metrics.halted(self.halted().len());
-        if is_new {
-            self.metrics.found(found.label());
-            tracing::error!(pipeline = self.pipeline, hint, "kafka: {message}; nothing more is read of it");
-        }
-        self.trouble.again(&message, Some(hint), self.ground.clock.now_ms(), None);
+        self.report.halted(part, &found, is_new);
     }
 
     /// The topics of partitions that are ours.
     pub fn owned_topics(&self) -> BTreeSet<Arc<str>> {
         let sessions = self.sessions();
-        sessions.of_part.keys().chain(sessions.halted.keys()).map(|part| part.topic.clone()).collect()
+        sessions.of_part.keys().chain(&sessions.halted).map(|part| part.topic.clone()).collect()
     }
 
     /// Partitions that are not read.
     pub fn halted(&self) -> Vec<Part> {
-        self.sessions().halted.keys().cloned().collect()
+        self.sessions().halted.iter().cloned().collect()
     }
 
     /// Whether a partition's offset is to be held against the log, and where that was found to end.
-    pub fn suspect(&self, part: &Part) -> Option<Option<i64>> {
-        self.sessions().suspects.get(part).copied()
+    pub fn doubt(&self, part: &Part) -> Option<Option<i64>> {
+        self.sessions().doubts.get(part).map(|doubt| doubt.truncated_to)
     }
 
     /// Whether nothing that was read of a partition is still to be delivered: it may be taken up anew without loss.
@@ -512,21 +347,20 @@ impl Shared {
         let session = self.session_of(part)?;
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;
-        if (first..=end).contains(&at) {
+        let Some(found) = Found::outside(at, (first, end)) else {
             let (pipeline, Part { topic, partition }) = (self.pipeline.as_str(), part);
             tracing::warn!(pipeline, "kafka: {topic}/{partition}: offset {at} was not in the log, and is there again");
             return Some(at);
-        }
-        let found = if at < first { Found::Gone { at, first } } else { Found::Truncated { at, end } };
+        };
         match (&found, self.options.on_lost) {
             (Found::Gone { .. }, OnLost::GoOn) => {
-                self.found(part, &found);
+                self.report.found(part, &found);
                 session.jump(part, first);
                 return Some(first);
             }
             (Found::Truncated { .. }, _) => {
                 // Positions of a shard do not go back: it is taken up anew once what was read of it is delivered.
-                self.sessions().suspects.insert(part.clone(), Some(end));
+                self.sessions().doubts.entry(part.clone()).or_default().truncated_to = Some(end);
                 self.halt(part, found);
             }
             _ => self.halt(part, found),
@@ -534,13 +368,8 @@ impl Shared {
         None
     }
 
-    /// As which member the group knows us, and who is in it.
-    pub fn know_group(&self, member: String, members: Vec<MemberNow>) {
-        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = (member, members);
-    }
-
     /// Shows what is ours, and how far it is.
-    pub fn show(&self, stats: &Stats, speaks: Speaks) {
+    pub fn show(&self, stats: &Stats, speaks: Speaks, ahead_max: AheadMax) {
         if stats.is_connected() {
             self.well();
         }
@@ -565,21 +394,10 @@ impl Shared {
                     committed: self.ledger().committed(part),
                     read,
                     end,
-                    paused: known.is_some_and(|known| known.fetchq_size >= self.queue_bytes()),
+                    paused: known.is_some_and(|known| known.is_full(ahead_max)),
                 });
             }
         }
-        let protocol = match speaks {
-            Speaks::Classic => "classic",
-            Speaks::Consumer => "consumer",
-        };
-        let group = self.options.group_of(&self.pipeline).into_owned();
-        let (member, members) = self.group.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.metrics.show(GroupNow { group, member, protocol, owned, members });
-    }
-
-    /// Bytes that librdkafka fetches ahead of one partition.
-    pub fn queue_bytes(&self) -> u64 {
-        1 << 20
+        self.report.show(self.options.group_of(&self.pipeline).into_owned(), speaks, owned);
     }
 }

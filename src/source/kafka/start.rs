@@ -104,7 +104,7 @@ async fn remembered(
             },
         };
         if !of.has_come(now.id.as_ref()) {
-            shared.begun.come_to(topic, now, &|trouble| shared.say_of_sink(trouble)).await?;
+            shared.begun.come_to(topic, now, &|trouble| shared.report.say_of_sink(trouble)).await?;
         }
         begun.insert(topic.clone(), of);
     }
@@ -118,8 +118,8 @@ fn stand(
     (part, topic, memory): (Part, Option<TopicId>, Memory),
     committed: Option<(i64, String)>,
 ) -> Result<Standing, KafkaError> {
-    let suspect = shared.suspect(&part);
-    let bounds = match &suspect {
+    let doubt = shared.doubt(&part);
+    let bounds = match &doubt {
         Some(_) => Some(consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT)?),
         None => None,
     };
@@ -128,7 +128,7 @@ fn stand(
         topic: topic.as_ref(),
         memory,
         bounds,
-        truncated_to: suspect.flatten(),
+        truncated_to: doubt.flatten(),
     };
     let policy = (shared.options.start, shared.options.on_lost);
     let (told, start, found) = match judge(&known, policy, &shared.mark) {

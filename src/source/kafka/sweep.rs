@@ -5,26 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::BaseConsumer;
 
 use crate::cpu::off_thread;
 use crate::error::Fault;
 
 use super::context::Context;
-use super::ledger::Part;
-use super::plan::{Told, copies_of};
+use super::copies::needed;
+use super::plan::copies_of;
 use super::shared::Shared;
-use super::start::committed;
 
 /// Younger copies may be of plans that are about to be told.
 const AGE_MIN_MS: i64 = 24 * 3600 * 1000;
 /// Copies that are removed at a time; the others wait for the next.
 const REMOVED_MAX: usize = 1000;
-/// How long brokers may take to answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Removes what is not needed. What goes wrong is said, and tried again the next time.
 pub async fn sweep(shared: Arc<Shared>, consumer: Arc<BaseConsumer<Context>>) {
@@ -59,7 +54,7 @@ async fn try_sweep(shared: Arc<Shared>, consumer: Arc<BaseConsumer<Context>>) ->
     }
     // Asked behind the listing: a plan that is told later is of a copy that is younger.
     let asker = shared.clone();
-    let needed = off_thread(move || needed(&asker, &consumer)).await.map_err(|error| error.to_string())?;
+    let needed = off_thread(move || needed(&asker, &consumer, [])).await.map_err(|error| error.to_string())?;
     let needed = needed.ok_or("metadata of the group cannot be read")?;
     let mut removed = 0;
     for name in old.iter().filter(|name| !needed.contains(*name)) {
@@ -86,23 +81,6 @@ fn marks(shared: &Shared) -> BTreeSet<String> {
 /// Whether a copy, by its file's name, is of a topic with one of these marks.
 fn is_of(name: &str, marks: &BTreeSet<String>) -> bool {
     name.strip_prefix('k').and_then(|rest| rest.get(..8)).is_some_and(|mark| marks.contains(mark))
-}
-
-/// The names of all copies that committed metadata speaks of; `None`: some of it cannot be read. Blocking.
-fn needed(shared: &Shared, consumer: &BaseConsumer<Context>) -> Result<Option<BTreeSet<String>>, KafkaError> {
-    let all = consumer.fetch_metadata(None, ASK_TIMEOUT)?;
-    let mut parts = Vec::new();
-    for topic in all.topics().iter().filter(|topic| shared.options.is_subscribed(topic.name())) {
-        let name: Arc<str> = topic.name().into();
-        parts.extend(topic.partitions().iter().map(|one| Part { topic: name.clone(), partition: one.id() }));
-    }
-    let mut names = BTreeSet::new();
-    for (_, committed) in committed(consumer, &parts, ASK_TIMEOUT)? {
-        let Some((offset, metadata)) = committed else { continue };
-        let Ok(told) = Told::parse(offset, &metadata, &shared.mark) else { return Ok(None) };
-        names.extend(told.plans.iter().map(|plan| plan.copy_name(&shared.pipeline)));
-    }
-    Ok(Some(names))
 }
 
 #[cfg(test)]

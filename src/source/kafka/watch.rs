@@ -114,8 +114,8 @@ impl Watch {
         match watched {
             Watched::Group { member, members, topics, missing } => {
                 self.group_at = Some(now + GROUP_INTERVAL);
-                missing.iter().for_each(|(topic, error)| shared.say(error, topic));
-                shared.know_group(member, members);
+                missing.iter().for_each(|(topic, error)| shared.report.say(error, topic));
+                shared.report.know_group(member, members);
                 self.warn_of_flood(shared, &topics);
                 shared.made_again(&topics).into_iter().collect()
             }

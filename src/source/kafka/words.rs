@@ -1,7 +1,5 @@
 //! Errors of librdkafka and of brokers in words that say what to do, and how often they are said.
 
-use std::collections::BTreeMap;
-
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
@@ -231,55 +229,6 @@ fn lower(text: &str) -> String {
     first.into_iter().chain(chars).collect()
 }
 
-/// When which message was logged: while brokers are away the same few errors come many times a second, by turns.
-#[derive(Debug, Default)]
-pub struct Logged {
-    messages: BTreeMap<String, Heard>,
-    last_ms: Option<i64>,
-}
-
-#[derive(Debug)]
-struct Heard {
-    logged_ms: i64,
-    /// How often it came since.
-    again: u64,
-}
-
-/// A message is logged once in this time, in milliseconds.
-const LOGGED_EVERY_MS: i64 = 60_000;
-/// Messages that are remembered; while so many come, others are not logged.
-const MESSAGES_MAX: usize = 32;
-
-impl Logged {
-    /// Whether a message that comes at `now_ms` (Unix milliseconds) is to be logged, and how often it was not since it was
-    /// logged last.
-    pub fn is_due(&mut self, message: &str, now_ms: i64) -> Option<u64> {
-        let is_recent = |heard: &Heard| now_ms.saturating_sub(heard.logged_ms) < LOGGED_EVERY_MS;
-        let again = match self.messages.get_mut(message) {
-            Some(heard) if is_recent(heard) => {
-                heard.again += 1;
-                return None;
-            }
-            Some(heard) => heard.again,
-            None => 0,
-        };
-        if !self.messages.contains_key(message) && self.messages.len() >= MESSAGES_MAX {
-            self.messages.retain(|_, heard| is_recent(heard));
-            if self.messages.len() >= MESSAGES_MAX {
-                return None;
-            }
-        }
-        self.last_ms = Some(now_ms);
-        self.messages.insert(message.to_owned(), Heard { logged_ms: now_ms, again: 0 });
-        Some(again)
-    }
-
-    /// Whether something was logged of late, be it what is said again once it is due.
-    pub fn is_told(&self, now_ms: i64) -> bool {
-        self.last_ms.is_some_and(|last_ms| now_ms.saturating_sub(last_ms) < 2 * LOGGED_EVERY_MS)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,30 +242,5 @@ mod tests {
         let reason = "Subscribed topic not available: orders: Broker: Unknown topic or partition";
         assert_eq!(in_words_with(&error, reason), in_words_with(&error, "orders"));
         assert_eq!(in_words_with(&error, reason).0, "orders: there is no such topic");
-    }
-
-    #[test]
-    fn messages_that_come_by_turns_are_logged_once_a_minute_each() {
-        let mut logged = Logged::default();
-        assert!(!logged.is_told(1000));
-        assert_eq!(logged.is_due("no broker answers", 1000), Some(0));
-        assert!(logged.is_told(61_000) && !logged.is_told(121_000));
-        assert_eq!(logged.is_due("none of the brokers can be reached", 1000), Some(0));
-        for now_ms in 1000..1040 {
-            assert_eq!(logged.is_due("no broker answers", now_ms), None);
-            assert_eq!(logged.is_due("none of the brokers can be reached", now_ms), None);
-        }
-        assert_eq!(logged.is_due("no broker answers", 61_000), Some(40));
-        assert_eq!(logged.is_due("no broker answers", 61_000), None);
-        assert_eq!(logged.is_due("no broker answers", 121_000), Some(1));
-    }
-
-    #[test]
-    fn messages_that_are_never_the_same_are_no_flood_either() {
-        let mut logged = Logged::default();
-        let due = (0..1000).filter(|number| logged.is_due(&format!("port {number}"), 0).is_some()).count();
-        assert_eq!(due, MESSAGES_MAX);
-        assert_eq!(logged.is_due("another", LOGGED_EVERY_MS), Some(0), "those of a minute ago are forgotten");
-        assert_eq!(logged.messages.len(), 1);
     }
 }

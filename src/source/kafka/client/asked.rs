@@ -4,20 +4,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use tokio::time::{Instant, sleep};
 
 use crate::cpu::off_thread;
 
-use super::super::context::Context;
-use super::super::describe;
+use super::super::copies::{Orphan, needed};
 use super::super::ledger::Part;
-use super::super::plan::{SinkMark, Told};
-use super::super::shared::{Orphan, Seek};
+use super::super::shared::Seek;
 use super::super::start::{self, Standing, Unasked};
 use super::super::watch::Watched;
-use super::{AGAIN_PAUSE, Client, list};
+use super::assignment::list;
+use super::{AGAIN_PAUSE, Client};
 
 /// How long a question to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,13 +45,13 @@ impl Client {
         self.questions += 1;
         let number = self.questions;
         self.waits_for = Some(number);
-        let ask = start::ask(self.shared.clone(), self.consumer.clone(), parts);
+        let ask = start::ask(self.shared.clone(), self.assignment.consumer.clone(), parts);
         self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
     }
 
     /// Asks what the broker has of a partition, after a pause.
     pub fn ask_bounds(&mut self, part: Part, pause: Duration) {
-        let consumer = self.consumer.clone();
+        let consumer = self.assignment.consumer.clone();
         self.asked.push(Box::pin(async move {
             sleep(pause).await;
             let ask = move || {
@@ -74,14 +73,13 @@ impl Client {
             return;
         }
         self.seeking = true;
-        let consumer = self.consumer.clone();
+        let consumer = self.assignment.consumer.clone();
         let to = list(wanted.iter().map(|seek| (&seek.part, Offset::Offset(seek.offset))));
-        let paused = wanted.iter().map(|seek| &seek.part).filter(|part| self.paused.contains(*part));
-        let paused = list(paused.map(|part| (part, Offset::Invalid)));
+        let resting = self.assignment.resting(wanted.iter().map(|seek| &seek.part));
         let seek = off_thread(move || {
             let done = consumer.seek_partitions(to, ASK_TIMEOUT)?;
             done.elements().iter().try_for_each(|element| element.error())?;
-            consumer.resume(&paused)
+            consumer.resume(&resting)
         });
         self.asked.push(Box::pin(async move { Asked::Sought(wanted, seek.await) }));
     }
@@ -92,15 +90,22 @@ impl Client {
         if Instant::now() < self.ask_not_before || self.shared.ledger().is_on_its_way() {
             return;
         }
-        let orphans = self.shared.take_orphans();
+        let mut orphans = self.shared.copies.take_orphans();
         if orphans.is_empty() {
             return;
         }
-        let (consumer, mark, topics) =
-            (self.consumer.clone(), self.shared.mark.clone(), self.shared.options.topics.clone());
-        let ask = off_thread(move || match nobodys(&consumer, &mark, &topics, &orphans) {
-            Ok(nobodys) => Asked::Copies(nobodys, vec![]),
-            Err(_) => Asked::Copies(vec![], orphans),
+        let (shared, consumer) = (self.shared.clone(), self.assignment.consumer.clone());
+        let ask = off_thread(move || {
+            let parts = orphans.iter().flat_map(|orphan| orphan.parts.clone());
+            match needed(&shared, &consumer, parts) {
+                Ok(Some(needed)) => {
+                    orphans.retain(|orphan| !needed.contains(&orphan.name));
+                    Asked::Copies(orphans, vec![])
+                }
+                // They are left to the sweep, which will see it too.
+                Ok(None) => Asked::Done,
+                Err(_) => Asked::Copies(vec![], orphans),
+            }
         });
         self.asked.push(Box::pin(ask));
     }
@@ -114,37 +119,39 @@ impl Client {
                 match standing {
                     Ok(standing) => self.take_up(standing),
                     Err(why) => {
-                        self.shared.say_unasked(&why);
+                        self.shared.report.say_unasked(&why);
                         self.ask_not_before = Instant::now() + AGAIN_PAUSE;
                     }
                 }
             }
             Asked::Sought(seeks, Err(error)) => {
                 self.seeking = false;
-                self.shared.say(&error, "");
+                self.shared.report.say(&error, "");
                 // Wherever they stand now: from what the group knows, by another assignment.
                 let ours = seeks.into_iter().filter(|seek| !seek.session.is_lost());
                 let ours: BTreeSet<Part> = ours.map(|seek| seek.part).collect();
-                self.stopped.extend(ours.iter().cloned());
+                ours.iter().for_each(|part| self.assignment.stop(part.clone()));
                 self.take_up_anew(ours);
                 self.ask_not_before = Instant::now() + AGAIN_PAUSE;
             }
             Asked::Sought(seeks, Ok(())) => {
                 self.seeking = false;
-                self.paused.retain(|part| !seeks.iter().any(|seek| seek.part == *part));
-                seeks.iter().for_each(|seek| seek.session.sought(&seek.part, seek.offset));
+                for Seek { session, part, offset } in seeks {
+                    self.assignment.has_sought(&part);
+                    session.sought(&part, offset);
+                }
             }
             Asked::Bounds(part, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, AGAIN_PAUSE),
             Asked::Bounds(part, Ok((first, last))) => {
                 if let Some(offset) = self.shared.out_of_range(&part, (first, last))
                     && let Some(session) = self.shared.session_of(&part)
                 {
-                    self.reseat(&[(part.clone(), offset)]);
+                    self.assignment.reseat(&[(part.clone(), offset)]);
                     session.sought(&part, offset);
                 }
             }
             Asked::Bounds(part, Err(error)) => {
-                self.shared.say(&error, &format!("{}/{}", part.topic, part.partition));
+                self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
                 if self.shared.session_of(&part).is_some() {
                     self.ask_bounds(part, AGAIN_PAUSE);
                 }
@@ -152,12 +159,12 @@ impl Client {
             Asked::Copies(nobodys, again) => {
                 if !again.is_empty() {
                     self.ask_not_before = Instant::now() + AGAIN_PAUSE;
-                    self.shared.put_back_orphans(again);
+                    self.shared.copies.put_back_orphans(again);
                 }
                 let shared = self.shared.clone();
                 self.asked.push(Box::pin(async move {
                     for orphan in nobodys {
-                        shared.remove_copy(&orphan.name, &orphan.sink).await;
+                        shared.copies.remove(&orphan.name, &orphan.sink).await;
                     }
                     Asked::Done
                 }));
@@ -171,42 +178,4 @@ impl Client {
             Asked::Done => {}
         }
     }
-}
-
-/// Those copies of whose plans no partition knows that they may be of.
-fn nobodys(
-    consumer: &BaseConsumer<Context>,
-    mark: &SinkMark,
-    topics: &[String],
-    orphans: &[Orphan],
-) -> Result<Vec<Orphan>, KafkaError> {
-    let mut all = Vec::new();
-    // Topics by pattern are not all known: what may be of any of them stays.
-    let are_known = !topics.iter().any(|topic| topic.starts_with('^'));
-    if are_known && orphans.iter().any(|orphan| orphan.may_be_of_any) {
-        for topic in topics {
-            let metadata = consumer.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
-            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            all.extend(partitions.map(|partition| Part { topic: topic.as_str().into(), partition: partition.id() }));
-        }
-    }
-    let parts_of = |orphan: &Orphan| if orphan.may_be_of_any { all.clone() } else { orphan.parts.clone() };
-    let parts: BTreeSet<Part> = orphans.iter().flat_map(parts_of).collect();
-    let committed = consumer.committed_offsets(list(parts.iter().map(|part| (part, Offset::Invalid))), ASK_TIMEOUT)?;
-    let is_unknown = |orphan: &Orphan, part: &Part| {
-        let Some(element) = committed.find_partition(&part.topic, part.partition) else { return false };
-        let is_answered = element.error().is_ok();
-        match element.offset() {
-            Offset::Offset(offset) => {
-                let told = Told::parse(offset, &describe::metadata(&committed, &part.topic, part.partition), mark);
-                is_answered && told.is_ok_and(|told| !told.plans.iter().any(|plan| orphan.is_of(plan)))
-            }
-            _ => is_answered,
-        }
-    };
-    let is_nobodys = |orphan: &&Orphan| {
-        let parts = parts_of(orphan);
-        !parts.is_empty() && parts.iter().all(|part| is_unknown(orphan, part))
-    };
-    Ok(orphans.iter().filter(is_nobodys).cloned().collect())
 }
