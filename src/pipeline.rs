@@ -9,6 +9,9 @@
 //! Three rules hold the protocol up, and `tests/it/model.rs` and `tests/sabotage` break them to see that they matter:
 //! read on from the end of the last promise, not from the checkpoint; remove a promise only after the checkpoint has
 //! durably passed it; the checkpoint is the unbroken run of delivered ranges, never the highest one.
+//!
+//! Where nodes share a source, a copy of the promise and a claim to it come before its objects ([`Way::hand_over`]), and a
+//! new owner first keeps what the former one has left ([`take_over`]).
 
 mod leave;
 mod transforms;
@@ -247,17 +250,6 @@ async fn fill_all(
     Ok(())
 }
 
-/// Keeps the promises that former owners of a shard have left.
-async fn take_over(way: &Way, shard: &Shard) -> Result<(), Fault> {
-    while let Some(sealed) = way.source.inherit(shard, &way.outbox, way.sink()?).await? {
-        // Read through its open file: the store has it for whoever comes after us, and nothing stays if we are cut off here.
-        off_async(|| way.outbox.remove(sealed.range()))?;
-        way.put_all(&sealed).await?;
-        way.source.release(&sealed.range().shard, &sealed.range().end).await?;
-    }
-    Ok(())
-}
-
 async fn fill_from(
     way: &Way,
     shard: &Shard,
@@ -298,6 +290,17 @@ async fn fill_from(
         }
     }
     way.progress.end(shard);
+    Ok(())
+}
+
+/// Keeps the promises that former owners of a shard have left.
+async fn take_over(way: &Way, shard: &Shard) -> Result<(), Fault> {
+    while let Some(sealed) = way.source.inherit(shard, &way.outbox, way.sink()?).await? {
+        // Read through its open file: the store has it for whoever comes after us, and nothing stays if we are cut off here.
+        off_async(|| way.outbox.remove(sealed.range()))?;
+        way.put_all(&sealed).await?;
+        way.source.release(&sealed.range().shard, &sealed.range().end).await?;
+    }
     Ok(())
 }
 
@@ -400,7 +403,7 @@ impl Way {
     /// Before anything of it is to be seen: whoever may own the shard after us can complete what we begin.
     async fn hand_over(&self, sealed: &Sealed) -> Result<(), Fault> {
         let sink = self.sink_of(sealed)?;
-        let Some(copy) = self.source.copy_of(sealed.range(), sink) else { return Ok(()) };
+        let Some(copy) = self.source.begin_copy(sealed.range(), sink) else { return Ok(()) };
         let read = |offset, len| off_async(|| sealed.read_file(offset, len));
         let crc32c = off_async(|| sealed.file_crc32c()).map_err(Fault::of_io)?;
         let upload = Upload { name: &copy, len: sealed.file_bytes(), crc32c, read: &read };

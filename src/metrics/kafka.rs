@@ -180,11 +180,6 @@ impl KafkaMetrics {
         }
         shown.group = Some(Arc::new(group));
     }
-
-    /// It is no member any more: shows nothing of the group.
-    pub fn leave(&self) {
-        self.0.leave();
-    }
 }
 
 /// One source, as it counts.
@@ -461,10 +456,10 @@ mod tests {
         }
         kafka.show(owns(1..2));
         assert_eq!(lags(&metrics), 1, "others are given back");
-        kafka.clone().leave();
+        drop(kafka);
         assert!(lags(&metrics) == 0 && !metrics.render().contains("kafka_partitions{"), "{}", metrics.render());
         assert!(of.kafka_group().is_none() && says(&metrics, "hydrant_kafka_lost_total{pipeline=\"p\"} 7"));
-        kafka.show(owns(0..0));
+        of.kafka().show(owns(0..0));
         assert!(says(&metrics, "hydrant_kafka_partitions{pipeline=\"p\"} 0"), "a spare node is seen");
     }
 

@@ -42,7 +42,7 @@ pub trait Source: Send + Sync {
 
     /// Where in `sink` a copy of a whole promise is to lie before it is claimed, for whoever may own its shard after us. From
     /// here on the source sees to it that the copy goes when nobody needs it. `None`: the log is ours alone.
-    fn copy_of(&self, _range: &ShardRange, _sink: &ObjectSink) -> Option<String> {
+    fn begin_copy(&self, _range: &ShardRange, _sink: &ObjectSink) -> Option<String> {
         None
     }
 

@@ -10,8 +10,6 @@ use std::time::Duration;
 use hydrant::config::{Environment, Loader, PipelineSpec, SourceSpec, load_text};
 use hydrant::source::kafka::{Options, Seen};
 use hydrant::transform::wasm::Modules;
-use rdkafka::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::RDKafkaRespErr;
 use rustls::pki_types::pem::PemObject;
@@ -487,22 +485,6 @@ fn a_token_of_aws_is_made_here() {
     let token = tokens.token().unwrap();
     assert!(token.token.starts_with("aHR0cHM6Ly9rYWZrYS5ldS1jZW50cmFsLTEuYW1hem9uYXdzLmNvbS8"), "{}", token.token);
     assert!(token.lifetime_ms > jiff::Timestamp::now().as_millisecond());
-}
-
-#[test]
-fn errors_of_librdkafka_come_in_words() {
-    use hydrant::source::kafka::words::{in_words, in_words_with};
-    let of = |code: RDKafkaErrorCode| in_words(&KafkaError::MessageConsumption(code)).0;
-    assert_eq!(of(RDKafkaErrorCode::TopicAuthorizationFailed), "we may not read the topic");
-    assert_eq!(of(RDKafkaErrorCode::NotEnoughReplicas), "not enough in-sync replicas", "one that nobody thought of");
-    let (words, hint) = in_words_with(
-        &KafkaError::Global(RDKafkaErrorCode::Resolve),
-        "b1:9092/bootstrap: Failed to resolve 'b1:9092': Name or service not known (after 3ms in state CONNECT)",
-    );
-    assert_eq!(words, "b1:9092/bootstrap: Failed to resolve 'b1:9092': Name or service not known");
-    assert!(hint.unwrap().contains("advertised.listeners"));
-    let wrong = ClientConfig::new().set("fetch.min.bytes", "0").create_native_config().err().unwrap();
-    assert!(in_words(&wrong).0.starts_with("fetch.min.bytes: "), "{:?}", in_words(&wrong));
 }
 
 #[test]

@@ -8,8 +8,6 @@ use crate::support::daemon::{Daemon, Home, until};
 use crate::support::kafka::{Kafka, Lake, rows};
 
 const CLASSIC: &str = ", protocol: classic, client: { session.timeout.ms: 4000, heartbeat.interval.ms: 300 }";
-const CLASSIC_MERGED: &str =
-    ", merge: true, protocol: classic, client: { session.timeout.ms: 4000, heartbeat.interval.ms: 300 }";
 /// The session of the mock cluster is 30 seconds by this one.
 const CONSUMER: &str = ", protocol: consumer";
 /// What a node says that completes what another one had planned.
@@ -118,7 +116,7 @@ fn a_node_that_was_frozen_past_its_session_does_no_harm() {
 fn merged_partitions_come_and_go() {
     let homes = [Home::new(), Home::new()];
     let (lake, kafka) = (Lake::new(), Kafka::new("orders", 8));
-    homes.iter().for_each(|home| lake.write(home, &kafka, CLASSIC_MERGED));
+    homes.iter().for_each(|home| lake.write(home, &kafka, &format!(", merge: true{CLASSIC}")));
     let mut all = Vec::new();
     kafka.put_rows(&mut all, 0..20);
     let mut first = homes[0].start("x.yaml");

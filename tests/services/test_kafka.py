@@ -469,24 +469,16 @@ def test_offsets_that_an_operator_resets_are_read_again_from_there(broker, topic
     node = hydrant({"reset": pipeline(broker, topic, lake)}).start()
     delivered(broker, topic, lake)
     node.stop()
-    reset(broker, f"group-{topic}", topic, "--to-offset", 40)
+    offsets_of(broker, f"group-{topic}", "--execute", "--topic", topic, "--reset-offsets", "--to-offset", 40)
     node.start()
     await_that(lambda: len([value for one in lake.objects() for value in one.values]) >= 160, "some are there again")
     node.stop()
     produce(broker, topic, numbered(100, 200))
-    reset(broker, f"group-{topic}", topic, "--to-offset", 150)
+    offsets_of(broker, f"group-{topic}", "--execute", "--topic", topic, "--reset-offsets", "--to-offset", 150)
     node.start()
     wanted = sorted(numbered(0, 100) + numbered(40, 100) + numbered(150, 200))
     await_that(lambda: sorted(value for one in lake.objects() for value in one.values) == wanted, "from the offset on")
     node.stop()
-
-
-def reset(broker, group, topic, *how):
-    """What kafka-consumer-groups.sh does, once the group has no members."""
-    command = ["--bootstrap-server", broker.address, "--group", group, "--topic", topic, "--reset-offsets", *how, "--execute"]
-    main = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-    done = subprocess.run(java(main, *command), capture_output=True, text=True)
-    assert done.returncode == 0 and "Error" not in done.stdout, done.stdout + done.stderr
 
 
 def test_records_that_are_gone_before_they_are_read_stop_their_partition_or_are_counted(broker, topic, hydrant, lake):
@@ -584,7 +576,7 @@ def test_offsets_that_are_deleted_stop_the_group_until_they_are_set_again(broker
     await_that(lambda: says(node, "ERROR", "erased", f"{topic}/0", "offset is gone"), "it says what is gone")
     assert metric(node, "hydrant_kafka_halted") == 1
     node.stop()
-    reset(broker, f"group-{topic}", f"{topic}:0", "--to-offset", 100)
+    offsets_of(broker, f"group-{topic}", "--execute", "--topic", f"{topic}:0", "--reset-offsets", "--to-offset", 100)
     node.start()
     delivered(broker, topic, lake)
     assert says(node, "INFO", f"{topic}/0", "offset 100 was not committed by hydrant")

@@ -111,7 +111,7 @@ impl Begun {
     }
 
     /// Brokers have said which cluster they are. The first word counts.
-    pub fn is_of(&self, cluster: Option<String>) {
+    pub fn set_cluster(&self, cluster: Option<String>) {
         self.cluster.get_or_init(|| folder_of(cluster.as_deref().unwrap_or(NO_ID)));
     }
 

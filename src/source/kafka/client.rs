@@ -196,7 +196,7 @@ impl Client {
                 () = self.shared.leaving.cancelled() => {}
                 Some(answer) = self.asked.next() => self.answered(answer),
                 () = self.context.ready.notified() => {}
-                () = self.shared.news.notified() => {}
+                () = self.shared.wake_client.notified() => {}
                 () = sleep_until(Instant::now() + TICK) => {}
             }
         };

@@ -22,7 +22,7 @@ use super::words::{in_words, in_words_with, is_failure, saying};
 use crate::nearest::nearest;
 
 /// How long brokers may take to let us in.
-pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long it is tried at the least: a name may have several addresses, of which the first is not the right one.
 const DECIDED_TIME: Duration = Duration::from_secs(2);
 /// How long one answer may take then.
@@ -63,8 +63,8 @@ impl Options {
         let config = self.client_config(pipeline, Speaks::Classic, (MEMORY_BYTES_MIN, 1));
         let (consumer, all) = self.connect(&config)?;
         let partitions = self.topics(&consumer, &all, seen)?;
-        if let Some(warning) = flood(partitions.len(), interval, self.merge) {
-            seen.warnings.push(warning);
+        if let Some((warning, hint)) = flood(partitions.len(), interval, self.merge) {
+            seen.warnings.push(format!("{warning}\nhint: {hint}"));
         }
         self.look_at_group(pipeline, &consumer, seen);
         Ok(())

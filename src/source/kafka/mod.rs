@@ -8,12 +8,13 @@
 //! coordinator is the one truth about positions: a node's own state may be lost.
 
 mod begun;
+mod check;
 mod client;
 mod context;
 mod copies;
 mod describe;
 mod flood;
-mod judge;
+
 pub mod ledger;
 mod look;
 mod msk;
@@ -30,7 +31,7 @@ mod stats;
 mod sweep;
 mod tokens;
 mod watch;
-pub mod words;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,7 @@ use crate::position::{Position, Shard, ShardRange};
 use crate::sink::ObjectSink;
 use crate::source::{Reader, Source};
 
-pub use flood::flood;
-pub use judge::Flaw;
+pub use check::Flaw;
 use ledger::Claim;
 pub use look::Seen;
 pub use options::Options;
@@ -153,17 +153,17 @@ impl Source for KafkaSource {
     }
 
     async fn open(&self, shard: &Shard, from: Option<&Position>) -> Result<Box<dyn Reader>, Fault> {
-        let Some(session) = self.shared.session(shard) else { return lost().await };
+        let Some(session) = self.shared.session(shard) else { return never().await };
         // What is to be read is settled when the group knows where it begins.
         loop {
-            let answered = self.shared.answered.notified();
+            let changed = self.shared.ledger_changed.notified();
             if session.is_lost() {
-                return lost().await;
+                return never().await;
             }
             if self.shared.is_settled(&session) {
                 break;
             }
-            answered.await;
+            changed.await;
         }
         self.shared.begin(&session).await?;
         let at = from.cloned().unwrap_or_else(|| session.begin());
@@ -176,19 +176,19 @@ impl Source for KafkaSource {
 
     async fn release(&self, shard: &Shard, upto: &Position) -> Result<(), Fault> {
         loop {
-            let answered = self.shared.answered.notified();
+            let changed = self.shared.ledger_changed.notified();
             if let Some(copies) = self.shared.settle(shard, upto) {
                 for (name, sink) in copies {
                     self.shared.copies.remove(&name, &sink).await;
                 }
                 return Ok(());
             }
-            self.shared.news.notify_one();
-            answered.await;
+            self.shared.wake_client.notify_one();
+            changed.await;
         }
     }
 
-    fn copy_of(&self, range: &ShardRange, sink: &ObjectSink) -> Option<String> {
+    fn begin_copy(&self, range: &ShardRange, sink: &ObjectSink) -> Option<String> {
         if let Some(session) = self.shared.session(&range.shard) {
             self.shared.copies.keep(range, sink, &session);
         }
@@ -197,23 +197,23 @@ impl Source for KafkaSource {
 
     async fn claim(&self, promise: &Sealed) -> Result<(), Fault> {
         let range = promise.range();
-        let Some(session) = self.shared.session(&range.shard) else { return lost().await };
+        let Some(session) = self.shared.session(&range.shard) else { return never().await };
         let unknown = || Fault::new(Blame::Bug, format!("{range} ends where no read did"));
         let ends = session.ends_of(range).ok_or_else(unknown)?;
         loop {
-            let answered = self.shared.answered.notified();
+            let changed = self.shared.ledger_changed.notified();
             match self.shared.ledger().claim(range, &ends) {
                 Claim::Granted => return Ok(()),
                 Claim::Lost => break,
-                Claim::Waits => self.shared.news.notify_one(),
+                Claim::Waits => self.shared.wake_client.notify_one(),
             }
-            answered.await;
+            changed.await;
         }
-        lost().await
+        never().await
     }
 
     async fn inherit(&self, shard: &Shard, outbox: &Outbox, sink: &ObjectSink) -> Result<Option<Sealed>, Fault> {
-        let Some(session) = self.shared.session(shard) else { return lost().await };
+        let Some(session) = self.shared.session(shard) else { return never().await };
         let Some(plan) = self.next_inherited(&session) else { return Ok(None) };
         let sealed = self.fetch(&plan, outbox, sink).await?;
         self.shared.copies.keep(sealed.range(), sink, &session);
@@ -248,6 +248,6 @@ impl Drop for KafkaSource {
 }
 
 /// Whoever waits for a shard that is lost is told so by [`Source::lost`].
-async fn lost<T>() -> T {
+async fn never<T>() -> T {
     std::future::pending().await
 }

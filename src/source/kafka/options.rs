@@ -151,12 +151,12 @@ const QUEUED_KBYTES_MAX: usize = 4096;
 /// New partitions and topics are seen so soon, in milliseconds.
 const METADATA_REFRESH_MS: &str = "30000";
 /// Consumption statistics come so often, in milliseconds.
-pub const STATISTICS_INTERVAL_MS: u64 = 5000;
+const STATISTICS_INTERVAL_MS: u64 = 5000;
 /// A client whose task does not poll for so long is thrown out of its group, in milliseconds. It polls while sinks are
 /// slow, so this only meets one that hangs.
 const POLL_INTERVAL_MAX_MS: &str = "600000";
 /// Where a broker listens that was given no port.
-pub const PORT: u16 = 9092;
+const PORT: u16 = 9092;
 
 impl Options {
     /// The consumer group.
@@ -261,9 +261,7 @@ impl Options {
         super::security::set(&mut config, self);
         config
     }
-}
 
-impl Options {
     /// Bytes of one response: a quarter of the memory, between what the user says of messages and responses, if anything.
     fn fetch_bytes(&self, memory_bytes: usize) -> usize {
         let given = |name: &str| self.client.get(name).and_then(|Text(value)| value.parse::<usize>().ok());

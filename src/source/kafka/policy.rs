@@ -123,7 +123,7 @@ impl Found {
     }
 
     /// Records that are gone for sure and were not read, as offsets.
-    pub fn lost(&self) -> u64 {
+    pub fn records_gone(&self) -> u64 {
         match self {
             Found::Gone { at, first } => u64::try_from(first - at).unwrap_or(0),
             _ => 0,
@@ -248,7 +248,7 @@ mod tests {
             judge(&known, policy, &sink())
         };
         let (gone, short) = (Found::Gone { at: 50, first: 70 }, Found::Truncated { at: 50, end: 40 });
-        assert_eq!(gone.lost(), 20);
+        assert_eq!(gone.records_gone(), 20);
         assert_eq!(of(&ours, Some((70, 90)), None, POLICY), Verdict::Halt(gone.clone()));
         assert_eq!(of(&ours, Some((70, 90)), None, GO_ON), Verdict::Begin(From::At(70), vec![], Some(gone)));
         assert_eq!(of(&ours, Some((0, 40)), None, POLICY), Verdict::Halt(short.clone()));

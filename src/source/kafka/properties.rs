@@ -8,7 +8,7 @@ use crate::sink::Text;
 
 /// Properties that may be set: of those for consumers and for both in CONFIGURATION.md of librdkafka 2.12.1 all that do
 /// not touch what hydrant promises, and that are more than nothing.
-pub const ALLOWED: &[&str] = &[
+const ALLOWED: &[&str] = &[
     "broker.address.family",
     "broker.address.ttl",
     "check.crcs",

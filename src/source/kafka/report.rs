@@ -14,7 +14,7 @@ use super::ledger::Part;
 use super::options::Speaks;
 use super::plan::SinkMark;
 use super::policy::Found;
-use super::start::Unasked;
+use super::start::Unanswered;
 use super::words::{in_words_with, is_echo};
 
 /// Where a source's words go.
@@ -51,10 +51,10 @@ impl Report {
     }
 
     /// The sink, or brokers, did not say where partitions stand; they are asked again.
-    pub fn say_unasked(&self, why: &Unasked) {
+    pub fn say_unanswered(&self, why: &Unanswered) {
         match why {
-            Unasked::Brokers(error) => self.say(error, ""),
-            Unasked::Sink(fault) => self.warn(&format!("whether the group has begun: {fault}"), None),
+            Unanswered::Brokers(error) => self.say(error, ""),
+            Unanswered::Sink(fault) => self.warn(&format!("whether the group has begun: {fault}"), None),
         }
     }
 
@@ -68,7 +68,7 @@ impl Report {
         let Part { topic, partition } = part;
         let (pipeline, message) = (self.pipeline.as_str(), found.in_words(&self.mark));
         self.metrics.found(found.label());
-        self.metrics.lost(found.lost());
+        self.metrics.lost(found.records_gone());
         match found.is_usual() {
             true => tracing::info!(pipeline, "kafka: {topic}/{partition}: {message}"),
             false => tracing::error!(pipeline, "kafka: {topic}/{partition}: {message}; it goes on"),

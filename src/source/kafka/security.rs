@@ -9,7 +9,6 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::options::Options;
-pub use super::tokens::Tokens;
 use crate::secret::Secret;
 use crate::sink::Text;
 use crate::sink::aws::{Keys, check_region, region_of_environment};

@@ -44,9 +44,9 @@ pub struct Shared {
     pub memory_bytes: usize,
     pub given: mpsc::UnboundedSender<Shard>,
     /// The client has something to do.
-    pub news: Arc<Notify>,
+    pub wake_client: Arc<Notify>,
     /// The ledger has changed.
-    pub answered: Notify,
+    pub ledger_changed: Notify,
     /// The source is left.
     pub leaving: CancellationToken,
     ledger: Mutex<Ledger>,
@@ -106,8 +106,8 @@ impl Shared {
             interval,
             memory_bytes,
             given,
-            news: Arc::default(),
-            answered: Notify::new(),
+            wake_client: Arc::default(),
+            ledger_changed: Notify::new(),
             leaving: CancellationToken::new(),
             ledger: Mutex::default(),
             sessions: Mutex::default(),
@@ -157,14 +157,14 @@ impl Shared {
                 sessions.doubts.remove(part);
             }
             let of = (self.options.merge, self.options.tombstones);
-            let tell = (self.metrics.clone(), self.ground.clock.clone(), self.news.clone());
+            let tell = (self.metrics.clone(), self.ground.clock.clone(), self.wake_client.clone());
             let session = Session::new(shard.clone(), openings, of, tell);
             ledger.begin(&shard, &session.begin());
             sessions.of_shard.insert(shard.clone(), Arc::new(session));
             let _ = self.given.send(shard);
         }
-        self.answered.notify_waiters();
-        self.news.notify_one();
+        self.ledger_changed.notify_waiters();
+        self.wake_client.notify_one();
     }
 
     /// `k`, 8 digits of the topic, `p` and the partition (of several: digits of the first topic, `m`), `s` and 48 random bits:
@@ -238,13 +238,13 @@ impl Shared {
         };
         self.ledger().lost(part);
         let Some(session) = session else {
-            self.answered.notify_waiters();
+            self.ledger_changed.notify_waiters();
             return Vec::new();
         };
         session.parts.iter().for_each(|part| self.ledger().lost(part));
         session.lose();
         self.copies.lose(&session);
-        self.answered.notify_waiters();
+        self.ledger_changed.notify_waiters();
         session.parts.iter().filter(|other| *other != part).cloned().collect()
     }
 
@@ -265,7 +265,7 @@ impl Shared {
     /// Asks the client to take queues there. Their sessions read nothing until it has.
     pub fn seek(&self, to: impl IntoIterator<Item = Seek>) {
         self.seeks.lock().unwrap_or_else(PoisonError::into_inner).extend(to);
-        self.news.notify_one();
+        self.wake_client.notify_one();
     }
 
     /// What was asked for by [`Shared::seek`].

@@ -39,7 +39,7 @@ pub struct Standing {
 
 /// Who has not answered.
 #[derive(Debug)]
-pub enum Unasked {
+pub enum Unanswered {
     Brokers(KafkaError),
     Sink(Fault),
 }
@@ -53,16 +53,16 @@ pub async fn ask(
     shared: Arc<Shared>,
     consumer: Arc<BaseConsumer<Context>>,
     parts: Vec<Part>,
-) -> Result<Vec<Standing>, Unasked> {
+) -> Result<Vec<Standing>, Unanswered> {
     let names: Vec<Arc<str>> =
         parts.iter().map(|part| part.topic.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-    let (asker, begun) = (consumer.clone(), shared.clone());
+    let (asker, known) = (consumer.clone(), shared.clone());
     let (committed, topics) = off_thread(move || {
         let committed = committed(&asker, &parts, ASK_TIMEOUT)?;
         let topics = describe::topics(&asker, &names, ASK_TIMEOUT)?;
         match names.iter().all(|name| topics.contains_key(name)) {
             true => {
-                begun.begun.is_of(describe::cluster_id(&asker, ASK_TIMEOUT));
+                known.begun.set_cluster(describe::cluster_id(&asker, ASK_TIMEOUT));
                 Ok((committed, topics))
             }
             // Whether it is the same one cannot be told.
@@ -70,8 +70,8 @@ pub async fn ask(
         }
     })
     .await
-    .map_err(Unasked::Brokers)?;
-    let begun = remembered(&shared, &committed, &topics).await.map_err(Unasked::Sink)?;
+    .map_err(Unanswered::Brokers)?;
+    let begun = remembered(&shared, &committed, &topics).await.map_err(Unanswered::Sink)?;
     let asker = shared.clone();
     off_thread(move || {
         let stand = |(part, committed): (Part, Option<(i64, String)>)| {
@@ -82,7 +82,7 @@ pub async fn ask(
         committed.into_iter().map(stand).collect::<Result<_, KafkaError>>()
     })
     .await
-    .map_err(Unasked::Brokers)
+    .map_err(Unanswered::Brokers)
 }
 
 /// What the sink remembers of topics, after which it also remembers that the group has come to them.

@@ -19,7 +19,7 @@ use crate::error::{innermost, said};
 use crate::sink::Text;
 
 /// How long a token may take.
-pub const TIME_MAX: Duration = Duration::from_secs(15);
+const TIME_MAX: Duration = Duration::from_secs(15);
 /// Bytes of a provider's answer at the most.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How long a token lives whose provider does not say, in seconds.

@@ -137,10 +137,9 @@ impl Watch {
     /// Says once that partitions make a flood of small objects.
     fn warn_of_flood(&mut self, shared: &Shared, topics: &BTreeMap<Arc<str>, TopicNow>) {
         let partitions: usize = topics.values().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
-        if let Some(warning) = flood(partitions, shared.interval, shared.options.merge)
+        if let Some((warning, hint)) = flood(partitions, shared.interval, shared.options.merge)
             && !std::mem::replace(&mut self.has_warned, true)
         {
-            let (warning, hint) = warning.split_once("\nhint: ").unwrap_or((&warning, ""));
             tracing::warn!(pipeline = shared.pipeline, hint, "kafka: {warning}");
         }
     }

@@ -91,10 +91,6 @@ const SAID: &[(&[&str], &str)] = &[
     ),
     (&["hostname mismatch"], "use a name that the broker's certificate is for, or `tls: { verify_hostname: false }`"),
     (&["ip address mismatch"], "use a name that the broker's certificate is for, or `tls: { verify_hostname: false }`"),
-    (
-        &["ssl handshake failed", "certificate required"],
-        "the broker asks for a certificate: `tls: { certificate, key }`",
-    ),
     (&["certificate required"], "the broker asks for a certificate: `tls: { certificate, key }`"),
     (&["wrong version number"], PLAIN_BROKER),
     (&["ssl://", "disconnected"], PLAIN_BROKER),
@@ -103,7 +99,6 @@ const SAID: &[(&[&str], &str)] = &[
     // It was closed while we were still writing.
     (&["ssl://", "send failed"], PLAIN_BROKER),
     (&["send failed"], WHICH_WAY),
-    (&["ssl handshake failed", "disconnected"], PLAIN_BROKER),
     (&["connecting to a plaintext listener"], PLAIN_BROKER),
     (&["ssl handshake failed"], PLAIN_BROKER),
     (&["connecting to a ssl listener"], TLS_BROKER),
@@ -231,7 +226,24 @@ fn lower(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientConfig;
+
     use super::*;
+
+    #[test]
+    fn errors_of_librdkafka_come_in_words() {
+        let of = |code: Code| in_words(&KafkaError::MessageConsumption(code)).0;
+        assert_eq!(of(Code::TopicAuthorizationFailed), "we may not read the topic");
+        assert_eq!(of(Code::NotEnoughReplicas), "not enough in-sync replicas", "one that nobody thought of");
+        let (words, hint) = in_words_with(
+            &KafkaError::Global(Code::Resolve),
+            "b1:9092/bootstrap: Failed to resolve 'b1:9092': Name or service not known (after 3ms in state CONNECT)",
+        );
+        assert_eq!(words, "b1:9092/bootstrap: Failed to resolve 'b1:9092': Name or service not known");
+        assert!(hint.unwrap().contains("advertised.listeners"));
+        let wrong = ClientConfig::new().set("fetch.min.bytes", "0").create_native_config().err().unwrap();
+        assert!(in_words(&wrong).0.starts_with("fetch.min.bytes: "), "{:?}", in_words(&wrong));
+    }
 
     #[test]
     fn what_an_error_is_about_stands_before_it() {

@@ -201,7 +201,7 @@ impl State {
             if seen[p][..passed].contains(&0) {
                 return Some(Problem::Lost);
             }
-            if group.plans.iter().any(|key| !self.copies.contains_key(key)) && world.broken == Broken::None {
+            if group.plans.iter().any(|key| !self.copies.contains_key(key)) && world.strict {
                 return Some(Problem::CopyGone);
             }
         }

@@ -110,7 +110,7 @@ impl State {
         }
         for object in chunk.to_put(world) {
             self.add(steps, Step::Put(n, object), |next| {
-                if !next.planned.contains(&key) && world.broken == Broken::None {
+                if !next.planned.contains(&key) && world.strict {
                     next.problem = Some(Problem::Unplanned);
                 }
                 if next.create(world, object) != object {

@@ -13,7 +13,7 @@ use crate::cpu::off_thread;
 use super::super::copies::{Orphan, needed};
 use super::super::ledger::Part;
 use super::super::shared::Seek;
-use super::super::start::{self, Standing, Unasked};
+use super::super::start::{self, Standing, Unanswered};
 use super::super::watch::Watched;
 use super::assignment::list;
 use super::{AGAIN_PAUSE, Client};
@@ -24,7 +24,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// What was asked, and is answered now.
 pub enum Asked {
     /// With the number of the question: one that is out of date is heard no more.
-    Standing(u64, Result<Vec<Standing>, Unasked>),
+    Standing(u64, Result<Vec<Standing>, Unanswered>),
     /// Reading was taken up elsewhere; the answer says whether it was.
     Sought(Vec<Seek>, Result<(), KafkaError>),
     /// What the broker still has of a partition: its first offset and its last.
@@ -119,7 +119,7 @@ impl Client {
                 match standing {
                     Ok(standing) => self.take_up(standing),
                     Err(why) => {
-                        self.shared.report.say_unasked(&why);
+                        self.shared.report.say_unanswered(&why);
                         self.ask_not_before = Instant::now() + AGAIN_PAUSE;
                     }
                 }

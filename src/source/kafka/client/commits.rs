@@ -57,7 +57,7 @@ impl Client {
             tracing::debug!(pipeline = self.shared.pipeline, ?fenced, "kafka: fenced");
             self.take_up_anew(fenced);
         }
-        self.shared.answered.notify_waiters();
+        self.shared.ledger_changed.notify_waiters();
     }
 }
 
