@@ -459,7 +459,8 @@ mod tests {
         drop(kafka);
         assert!(lags(&metrics) == 0 && !metrics.render().contains("kafka_partitions{"), "{}", metrics.render());
         assert!(of.kafka_group().is_none() && says(&metrics, "hydrant_kafka_lost_total{pipeline=\"p\"} 7"));
-        of.kafka().show(owns(0..0));
+        let spare = of.kafka();
+        spare.show(owns(0..0));
         assert!(says(&metrics, "hydrant_kafka_partitions{pipeline=\"p\"} 0"), "a spare node is seen");
     }
 

@@ -86,6 +86,37 @@ fn commits_of_an_old_epoch_lose_nothing_and_leave_no_copy_behind() {
 }
 
 #[test]
+fn a_commit_that_is_not_taken_for_good_is_said_and_told_again() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 1));
+    lake.write(&home, &kafka, CLASSIC);
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..20);
+    kafka.refuse_commits(&[RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 3]);
+    let daemon = home.start("x.yaml");
+    let says = |line: &serde_json::Value| {
+        line["level"] == "WARN" && line["message"].as_str().is_some_and(|message| message.contains("orders/0: "))
+    };
+    daemon.hears("kafka: ", says);
+    lake.holds_once(&all);
+    daemon.stop();
+}
+
+#[test]
+fn a_partition_without_a_leader_holds_up_no_other() {
+    let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 3));
+    lake.write(&home, &kafka, CLASSIC);
+    let mut all = Vec::new();
+    kafka.put_rows(&mut all, 0..20);
+    kafka.cluster.partition_leader("orders", 1, None).unwrap();
+    let daemon = home.start("x.yaml");
+    let others: Vec<String> = [0, 2].into_iter().flat_map(|partition| rows(partition, 0..20)).collect();
+    until("the others are read", || others.iter().all(|row| lake.lines().get(row) == Some(&1)).then_some(()));
+    kafka.cluster.partition_leader("orders", 1, Some(1)).unwrap();
+    lake.holds_once(&all);
+    daemon.stop();
+}
+
+#[test]
 fn a_broker_that_goes_and_comes_loses_nothing() {
     let (home, lake, kafka) = (Home::new(), Lake::new(), Kafka::new("orders", 2));
     lake.write(&home, &kafka, CLASSIC);

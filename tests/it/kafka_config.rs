@@ -310,7 +310,7 @@ fn a_look_finds_topics_and_counts_their_partitions() {
     let brokers = cluster.bootstrap_servers();
     let seen = look(&format!("brokers: \"{brokers}\"\ntopics: [orders, ^clicks-.*]"));
     let warning = "104 partitions x 60 cuts an hour are up to 6,240 objects an hour\nhint: `merge: true` makes them up to 60 for \
-                   each node, and a longer `buffer.interval` than 1m makes fewer too";
+                   each node and topic, and a longer `buffer.interval` than 1m makes fewer too";
     assert_eq!(seen.wrong, Vec::<String>::new());
     assert_eq!(seen.warnings, [warning]);
     assert_eq!(seen.notes, ["104 partitions of 3 topics"]);

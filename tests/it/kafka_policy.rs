@@ -8,17 +8,13 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::support::daemon::{Daemon, Home, files, pipeline, until};
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{Kafka, rows};
 
 const OTHER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 fn write(home: &Home, kafka: &Kafka, group: &str, options: &str) {
     let source = format!("kafka: {{ brokers: \"{}\", topics: [orders], group: {group}{options} }}", kafka.brokers());
     home.write("x.yaml", pipeline(&source, "lines: {}", "100ms", "url: ./out"));
-}
-
-fn rows(partition: i32, ids: std::ops::Range<u64>) -> Vec<String> {
-    ids.map(|id| format!("{{\"partition\":{partition},\"id\":{id}}}")).collect()
 }
 
 /// How often each line is there.

@@ -123,6 +123,7 @@ class Campaign:
             for node in self.nodes:
                 node.thaw()
                 node.daemon.kill()
+            self.log_file.close()
         records = read_topic(self.broker, self.topic)
         return {name: compare(records, lake.objects()) for name, lake in self.lakes.items()}
 

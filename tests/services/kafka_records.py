@@ -16,7 +16,7 @@ from objects import body, keys
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 NAME = re.compile(
-    r"(?P<prefix>(?:[^/]*/)*)(?P<pipeline>[^/]+)-(?P<shard>k(?P<topic>[0-9a-f]{8})p(?P<partition>\d+)s[0-9a-f]{12})"
+    r"(?P<prefix>(?:[^/]*/)*)(?P<pipeline>[^/]+)-(?P<shard>k(?P<topic>[0-9a-f]{8})(?:p(?P<partition>\d+)|m)s[0-9a-f]{12})"
     r"-(?P<start>\d{16})-(?P<end>\d{16})(?:-p\d+)?(?P<extension>(?:\.[a-z0-9]+)+)"
 )
 
@@ -147,9 +147,9 @@ class Object:
 
     name: str
     pipeline: str
-    # The first digits of the topic's id, and the partition with them: what the shard is a part of.
+    # The first digits of the topic's id, and the partition with them, what the shard is a part of; of several: none.
     topic: str
-    partition: int
+    partition: int | None
     shard: str
     start: int
     end: int
@@ -159,7 +159,7 @@ class Object:
     def of(cls, name, data):
         match = NAME.fullmatch(name)
         start, end = int(match["start"]), int(match["end"])
-        partition, values = int(match["partition"]), tuple(values_of(name, data))
+        partition, values = match["partition"] and int(match["partition"]), tuple(values_of(name, data))
         return cls(name, match["pipeline"], match["topic"], partition, match["shard"], start, end, values)
 
 
@@ -240,30 +240,34 @@ def compare(records, objects):
     """Holds the objects of one pipeline against the records of its topics, whose values all differ.
 
     Each record with a value is in exactly one object; an object holds, in order, only records whose offsets lie in the
-    range that its name says; and ranges of a partition do not overlap, whoever's shard they were.
+    range that its name says; and ranges of a partition do not overlap, whoever's shard they were. (Where partitions were
+    merged, the ranges are a shard's own counts.)
     """
     where = {one.value: one for one in records if one.value is not None}
     assert len(where) == sum(one.value is not None for one in records), "a story writes no value twice"
     verdict = Verdict(records=len(where), objects=len(objects))
-    found, ranges = defaultdict(list), defaultdict(set)
+    found, ranges, shards = defaultdict(list), defaultdict(set), defaultdict(set)
     for one in objects:
-        ranges[one.topic, one.partition].add((one.start, one.end, one.shard))
-        last = -1
+        merged = one.partition is None
+        ranges[one.topic, one.shard if merged else one.partition].add((one.start, one.end, one.shard))
+        shards[one.topic, one.partition].add(one.shard)
+        last = defaultdict(lambda: -1)
         for value in one.values:
             record = where.get(value)
             if record is None:
                 verdict.foreign.append((one.name, value[:200]))
                 continue
             found[value].append(one.name)
-            inside = record.partition == one.partition and one.start <= record.offset < one.end
-            if not inside or record.offset <= last:
-                verdict.misplaced.append((one.name, record.partition, record.offset, last))
-            last = record.offset
+            inside = merged or (record.partition == one.partition and one.start <= record.offset < one.end)
+            place = record.topic, record.partition
+            if not inside or record.offset <= last[place]:
+                verdict.misplaced.append((one.name, record.partition, record.offset, last[place]))
+            last[place] = record.offset
     verdict.missing = [(one.partition, one.offset) for one in where.values() if one.value not in found]
     twice = [(where[value], names) for value, names in found.items() if len(names) > 1]
     verdict.twice = sorted((one.partition, one.offset, names) for one, names in twice)
+    verdict.takeovers = sum(len(of) - 1 for of in shards.values())
     for partition, of in ranges.items():
-        verdict.takeovers += len({shard for *_, shard in of}) - 1
         in_order = sorted(of)
         for first, second in zip(in_order, in_order[1:]):
             if second[0] < first[1]:

@@ -32,6 +32,7 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::Answer;
 use super::options::Speaks;
+use super::queue::cut_at;
 use super::shared::Shared;
 use super::stats::AheadMax;
 use super::watch::Watch;
@@ -231,7 +232,7 @@ impl Client {
     /// What the queues of partitions complained of.
     fn hear_sessions(&mut self) {
         for session in self.shared.all_sessions() {
-            for (part, error) in session.take_faults() {
+            for (part, error, said) in session.take_faults() {
                 let out = matches!(
                     error.rdkafka_error_code(),
                     Some(
@@ -242,7 +243,7 @@ impl Client {
                 );
                 if out {
                     self.assignment.stop(part.clone());
-                    self.ask_bounds(part, Duration::ZERO);
+                    self.ask_bounds(part, cut_at(&said), Duration::ZERO);
                 } else {
                     self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
                 }

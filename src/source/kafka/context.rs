@@ -37,7 +37,7 @@ pub enum Event {
         parts: Vec<Part>,
         lost: bool,
     },
-    Committed(BTreeMap<Part, Answer>),
+    Committed(BTreeMap<Part, (Answer, Option<RDKafkaErrorCode>)>),
     /// A commit may have come through, or may yet.
     Doubt(RDKafkaErrorCode),
     Stats(Stats),
@@ -57,9 +57,10 @@ impl Context {
         self.ready.notify_one();
     }
 
-    /// Whether it was told something that it has not heard.
-    pub fn has_news(&self) -> bool {
-        !self.told.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Whether it was told of a rebalance that it has not heard of.
+    pub fn has_rebalance(&self) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().any(|event| matches!(event, Event::Assigned(_) | Event::Revoked { .. }))
     }
 
     /// What it was told, the oldest first.
@@ -126,7 +127,7 @@ impl ConsumerContext for Context {
         let answers = offsets.elements().into_iter().map(|element| {
             let part = part_of(element.topic(), element.partition());
             let of_one = element.error().err().and_then(|error| error.rdkafka_error_code());
-            (part, answer(of_one.or(of_all)))
+            (part, (answer(of_one.or(of_all)), of_one.or(of_all)))
         });
         self.tell(Event::Committed(answers.collect()));
     }

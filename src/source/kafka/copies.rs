@@ -139,7 +139,7 @@ pub fn needed(
     let parts: Vec<Part> = parts.into_iter().collect();
     let mut names = BTreeSet::new();
     for (_, committed) in committed(consumer, &parts, ASK_TIMEOUT)? {
-        let Some((offset, metadata)) = committed else { continue };
+        let Some((offset, metadata)) = committed? else { continue };
         let Ok(told) = Told::parse(offset, &metadata, &shared.mark) else { return Ok(None) };
         names.extend(told.plans.into_iter().map(|plan| copy_name(&shared.pipeline, &plan.range())));
     }

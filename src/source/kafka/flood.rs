@@ -19,7 +19,7 @@ pub fn flood(partitions: usize, interval: Duration, merge: bool) -> Option<(Stri
     let [partitions, cuts, objects] = [partitions as f64, cuts, objects].map(thousands);
     let warning = format!("{partitions} partitions x {cuts} cuts an hour are up to {objects} objects an hour");
     let hint = format!(
-        "`merge: true` makes them up to {cuts} for each node, and a longer `buffer.interval` than {interval} makes fewer too"
+        "`merge: true` makes them up to {cuts} for each node and topic, and a longer `buffer.interval` than {interval} makes fewer too"
     );
     Some((warning, hint))
 }
@@ -48,7 +48,7 @@ mod tests {
             flood(1000, minute, false).map(|(warning, hint)| format!("{warning}: {hint}")).as_deref(),
             Some(
                 "1,000 partitions x 60 cuts an hour are up to 60,000 objects an hour: `merge: true` makes them up to 60 for \
-                 each node, and a longer `buffer.interval` than 1m makes fewer too"
+                 each node and topic, and a longer `buffer.interval` than 1m makes fewer too"
             )
         );
         assert_eq!(flood(1000, minute, true), None, "merged");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::position::{Position, Shard, ShardRange};
 
-use super::plan::{PLANS_MAX, Plan, Told};
+use super::plan::{PLANS_AT_ONCE_MAX, PLANS_MAX, Plan, Told};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,7 +115,7 @@ impl Ledger {
             };
         }
         let in_turn = self.planned.get(&range.shard) == Some(&range.start);
-        if claim == Claim::Waits && in_turn && ends.iter().all(|(part, _)| self.owned[part].has_room()) {
+        if claim == Claim::Waits && in_turn && ends.iter().all(|(part, _)| self.owned[part].has_room(ends.len())) {
             for (part, offset) in ends {
                 if let Some(owned) = self.owned.get_mut(part) {
                     owned.plan(range, *offset);
@@ -205,8 +205,10 @@ impl Owned {
         self.told.as_ref().is_some_and(|told| told.plans.iter().any(of))
     }
 
-    fn has_room(&self) -> bool {
-        !self.leaves && self.wanted.plans.len() < PLANS_MAX
+    /// Whether another plan of so many partitions may be told.
+    fn has_room(&self, partitions: usize) -> bool {
+        let plans = self.wanted.plans.len();
+        !self.leaves && plans < PLANS_MAX && (plans == 0 || (plans + 1) * partitions <= PLANS_AT_ONCE_MAX)
     }
 
     fn plan(&mut self, range: &ShardRange, offset: i64) {

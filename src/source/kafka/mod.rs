@@ -22,6 +22,7 @@ pub mod options;
 pub mod plan;
 mod policy;
 mod properties;
+mod queue;
 mod report;
 pub mod security;
 mod session;

@@ -54,8 +54,8 @@ pub struct Options {
     /// that the group had committed (they expired, or were deleted). See docs/kafka.md.
     #[serde(default)]
     pub on_lost: OnLost,
-    /// Whether all partitions of a node go into the same objects: fewer and larger ones where partitions are many and
-    /// thin. Records of one partition stay in order.
+    /// Whether all partitions of a topic that a node has go into the same objects: fewer and larger ones where partitions are
+    /// many and thin. Records of one partition stay in order.
     #[serde(default)]
     pub merge: bool,
     /// TLS: `true`, `false`, or a map. `true` if there is `sasl`, else `false`.
@@ -240,7 +240,7 @@ impl Options {
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "false"),
+            ("enable.partition.eof", "true"),
             ("allow.auto.create.topics", "false"),
             ("isolation.level", self.isolation.as_str()),
             ("statistics.interval.ms", &STATISTICS_INTERVAL_MS.to_string()),

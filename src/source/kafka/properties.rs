@@ -82,7 +82,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("auto.commit.*", "remove it: hydrant commits what is delivered, and nothing else"),
     ("enable.auto.offset.store", "remove it: hydrant commits what is delivered, and nothing else"),
     ("offset.store.*", "remove it: offsets are kept by the group"),
-    ("enable.partition.eof", "remove it: hydrant knows the ends of partitions otherwise"),
+    ("enable.partition.eof", "remove it: hydrant has to know the ends of partitions"),
     ("consume.callback.max.messages", "remove it: hydrant has no use for it"),
     ("allow.auto.create.topics", "remove it: hydrant creates no topics"),
     ("statistics.interval.ms", "remove it: the metrics of lag live on statistics"),

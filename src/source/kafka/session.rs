@@ -12,10 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::Message;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,10 +24,10 @@ use crate::position::{Position, Shard, ShardRange};
 use crate::record::BatchBuilder;
 use crate::source::{Read, Reader};
 
-use super::context::Context;
 use super::ledger::Part;
 use super::options::Tombstones;
 use super::plan::Told;
+use super::queue::{Next, Queue, Record};
 
 /// Payload bytes of one read, about.
 const READ_BYTES: usize = 1 << 20;
@@ -61,7 +58,7 @@ pub struct Session {
 
 struct Inside {
     /// By part; `None` once lost.
-    queues: Vec<Option<PartitionQueue<Context>>>,
+    queues: Vec<Option<Queue>>,
     /// By part: the offset that is read next.
     offsets: Vec<i64>,
     /// What is read next.
@@ -71,7 +68,7 @@ struct Inside {
     /// Whose turn it is.
     turn: usize,
     /// What a partition's queue said, for the client.
-    faults: Vec<(Part, KafkaError)>,
+    faults: Vec<(Part, KafkaError, String)>,
     /// Offsets were passed over: the next read says so.
     jumped: bool,
     /// By part: nothing is taken, as what comes may be from where it was read before.
@@ -118,7 +115,7 @@ pub struct Opening {
     pub told: Option<Told>,
     /// Where it is read on.
     pub offset: i64,
-    pub queue: PartitionQueue<Context>,
+    pub queue: Queue,
     /// Its queue is elsewhere: nothing is taken before [`Session::sought`].
     pub seeking: bool,
 }
@@ -140,7 +137,7 @@ impl Session {
             .into_iter()
             .map(|Opening { part, mut queue, .. }| {
                 let ready = ready.clone();
-                queue.set_nonempty_callback(move || ready.notify_one());
+                queue.on_ready(move || ready.notify_one());
                 (part, Some(queue))
             })
             .unzip();
@@ -214,7 +211,7 @@ impl Session {
     }
 
     /// Takes what queues have complained of.
-    pub fn take_faults(&self) -> Vec<(Part, KafkaError)> {
+    pub fn take_faults(&self) -> Vec<(Part, KafkaError, String)> {
         std::mem::take(&mut self.inside().faults)
     }
 
@@ -266,25 +263,29 @@ impl Session {
             }
             let Some(queue) = inside.queues[index].take() else { continue };
             let (part, offset) = (&self.parts[index], &mut inside.offsets[index]);
+            let before = *offset;
             batch.set_topic(&part.topic, u32::try_from(part.partition).unwrap_or(0));
             while batch.bytes() < READ_BYTES && batch.len() < READ_RECORDS {
-                match queue.poll(Duration::ZERO) {
+                match queue.next() {
                     None => break,
-                    Some(Err(error)) => {
-                        inside.faults.push((part.clone(), error));
+                    Some(Next::Fault(error, said)) => {
+                        inside.faults.push((part.clone(), error, said));
                         break;
                     }
                     // Left over from before it was taken up here.
-                    Some(Ok(message)) if message.offset() < *offset => {}
-                    Some(Ok(message)) => {
-                        read_offsets += of_offset(message.offset() + 1 - *offset);
-                        *offset = message.offset() + 1;
-                        tombstones += u64::from(!self.push(&mut batch, &message));
+                    Some(Next::Record(record)) if record.offset() < *offset => {}
+                    Some(Next::Record(record)) => {
+                        *offset = record.offset() + 1;
+                        tombstones += u64::from(!self.push(&mut batch, &record));
                     }
+                    Some(Next::End(end)) => *offset = end.max(*offset),
                 }
             }
             inside.queues[index] = Some(queue);
-            moved.push((index, *offset));
+            if *offset != before {
+                read_offsets += of_offset(*offset - before);
+                moved.push((index, *offset));
+            }
             if batch.bytes() >= READ_BYTES || batch.len() >= READ_RECORDS {
                 // The others first, or one that always has more would have all reads.
                 inside.turn = index + 1;
@@ -311,16 +312,14 @@ impl Session {
     }
 
     /// Whether the record is one; a tombstone may be none.
-    fn push(&self, batch: &mut BatchBuilder, message: &BorrowedMessage<'_>) -> bool {
-        let payload = match (message.payload(), self.tombstones) {
+    fn push(&self, batch: &mut BatchBuilder, record: &Record) -> bool {
+        let payload = match (record.payload(), self.tombstones) {
             (Some(payload), _) => payload,
             (None, Tombstones::Keep) => &[],
             (None, Tombstones::Drop) => return false,
         };
-        let arrival_ms = message.timestamp().to_millis().unwrap_or_else(|| self.clock.now_ms());
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.map(|header| (header.key.as_bytes(), header.value.unwrap_or_default()));
-        batch.push_known(payload, arrival_ms, (message.key(), of_offset(message.offset())), headers);
+        let arrival_ms = record.timestamp_ms().unwrap_or_else(|| self.clock.now_ms());
+        batch.push_known(payload, arrival_ms, (record.key(), of_offset(record.offset())), record.headers());
         true
     }
 

@@ -140,14 +140,15 @@ impl Shared {
         self.sessions().of_shard.values().cloned().collect()
     }
 
-    /// Partitions are ours: gives out the shards that they are read as. One shard for each, or one for all if they are merged.
+    /// Partitions are ours: gives out the shards that they are read as. One for each, or for all of a topic if they are merged;
+    /// not for several topics, as a coordinator may take what a commit says of one, and not of another.
     pub fn take_up(&self, openings: Vec<Opening>) {
-        let groups: Vec<Vec<Opening>> = match self.options.merge {
-            true if openings.is_empty() => Vec::new(),
-            true => vec![openings],
-            false => openings.into_iter().map(|opening| vec![opening]).collect(),
-        };
-        for openings in groups {
+        let mut groups: BTreeMap<(Arc<str>, Option<i32>), Vec<Opening>> = BTreeMap::new();
+        for opening in openings {
+            let Part { topic, partition } = opening.part.clone();
+            groups.entry((topic, (!self.options.merge).then_some(partition))).or_default().push(opening);
+        }
+        for openings in groups.into_values() {
             let shard = self.new_shard(&openings);
             let (mut ledger, mut sessions) = (self.ledger(), self.sessions());
             for Opening { part, told, offset, .. } in &openings {
@@ -248,6 +249,13 @@ impl Shared {
         session.parts.iter().filter(|other| *other != part).cloned().collect()
     }
 
+    /// A partition has been given back: what was thought of it is the next owner's to find out.
+    pub fn forget(&self, part: &Part) {
+        let mut sessions = self.sessions();
+        sessions.halted.remove(part);
+        sessions.doubts.remove(part);
+    }
+
     /// Nothing is read any more.
     pub fn lose_sessions(&self) {
         let parts: Vec<Part> = self.sessions().of_part.keys().cloned().collect();
@@ -258,7 +266,10 @@ impl Shared {
     pub fn lose_all(&self) {
         self.lose_sessions();
         *self.ledger() = Ledger::default();
-        self.sessions().halted.clear();
+        let mut sessions = self.sessions();
+        sessions.halted.clear();
+        sessions.doubts.clear();
+        drop(sessions);
         self.wanted_seeks();
     }
 
@@ -341,13 +352,15 @@ impl Shared {
         sessions.topics.iter().filter(is_other).map(|(part, _)| part.clone()).collect()
     }
 
-    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
-    /// Answers where to go on now.
-    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
+    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`,
+    /// and the log was cut at `cut`, if that is known. Answers where to go on now.
+    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64), cut: Option<i64>) -> Option<i64> {
         let session = self.session_of(part)?;
         let index = session.parts.iter().position(|other| other == part)?;
         let at = *session.offsets().get(index)?;
-        let Some(found) = Found::outside(at, (first, end)) else {
+        // What was written since it was cut is not what was there, wherever it ends now.
+        let cut = cut.filter(|end| *end < at).map(|end| Found::Truncated { at, end });
+        let Some(found) = cut.or_else(|| Found::outside(at, (first, end))) else {
             let (pipeline, Part { topic, partition }) = (self.pipeline.as_str(), part);
             tracing::warn!(pipeline, "kafka: {topic}/{partition}: offset {at} was not in the log, and is there again");
             return Some(at);
@@ -358,9 +371,9 @@ impl Shared {
                 session.jump(part, first);
                 return Some(first);
             }
-            (Found::Truncated { .. }, _) => {
+            (Found::Truncated { end, .. }, _) => {
                 // Positions of a shard do not go back: it is taken up anew once what was read of it is delivered.
-                self.sessions().doubts.entry(part.clone()).or_default().truncated_to = Some(end);
+                self.sessions().doubts.entry(part.clone()).or_default().truncated_to = Some(*end);
                 self.halt(part, found);
             }
             _ => self.halt(part, found),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,29 +23,42 @@ use super::shared::Shared;
 /// How long a question to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long those questions may take each that come after that: one partition without a leader is not to cost all the others
+/// their time.
+const LATE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Where a partition stands.
 #[derive(Debug)]
 pub struct Standing {
     pub part: Part,
     /// The topic's id, where brokers give one.
     pub topic: Option<TopicId>,
-    /// What the group has of it, as it is to be followed; `None`: nothing. Or why it is not read.
-    pub told: Result<Option<Told>, Found>,
+    /// What the group has of it, as it is to be followed; `None`: nothing.
+    pub told: Result<Option<Told>, Hindrance>,
     /// Where it begins, if nothing is told.
     pub start: i64,
     /// What was not as it was left, and is to be said when it is taken up.
     pub found: Option<Found>,
 }
 
-/// Who has not answered.
+/// Why a partition is not read.
+#[derive(Debug)]
+pub enum Hindrance {
+    /// The policy says so.
+    Found(Found),
+    /// Brokers did not say where it stands; they are to be asked again.
+    Brokers(KafkaError),
+}
+
+/// Who has not answered at all.
 #[derive(Debug)]
 pub enum Unanswered {
     Brokers(KafkaError),
     Sink(Fault),
 }
 
-/// By partition: the committed offset and its metadata, if any.
-type Committed = Vec<(Part, Option<(i64, String)>)>;
+/// The committed offset of a partition and its metadata, if any; or why a coordinator does not say.
+type Committed = Result<Option<(i64, String)>, KafkaError>;
 
 /// Asks where these partitions stand: brokers what is committed, the sink what the group has begun; and decides by the
 /// policy what is to be done with each.
@@ -60,40 +73,48 @@ pub async fn ask(
     let (committed, topics) = off_thread(move || {
         let committed = committed(&asker, &parts, ASK_TIMEOUT)?;
         let topics = describe::topics(&asker, &names, ASK_TIMEOUT)?;
-        match names.iter().all(|name| topics.contains_key(name)) {
-            true => {
-                known.begun.set_cluster(describe::cluster_id(&asker, ASK_TIMEOUT));
-                Ok((committed, topics))
-            }
-            // Whether it is the same one cannot be told.
-            false => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)),
+        if !topics.is_empty() {
+            known.begun.set_cluster(describe::cluster_id(&asker, ASK_TIMEOUT));
         }
+        Ok((committed, topics))
     })
     .await
     .map_err(Unanswered::Brokers)?;
     let begun = remembered(&shared, &committed, &topics).await.map_err(Unanswered::Sink)?;
-    let asker = shared.clone();
-    off_thread(move || {
-        let stand = |(part, committed): (Part, Option<(i64, String)>)| {
-            let topic = topics.get(&part.topic).and_then(|topic| topic.id.clone());
-            let memory = begun.get(&part.topic).map_or(Memory::Nothing, |of| of.of(topic.as_ref(), part.partition));
-            stand(&asker, &consumer, (part, topic, memory), committed)
+    Ok(off_thread(move || {
+        let at_the_latest = Instant::now() + ASK_TIMEOUT;
+        let stand = |(part, committed): (Part, Committed)| {
+            let ask = Ask { shared: &shared, consumer: &consumer, at_the_latest };
+            let stands = match (committed, topics.get(&part.topic)) {
+                (Err(error), _) => Err(error),
+                // Whether it is the same one cannot be told.
+                (_, None) => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)),
+                (Ok(committed), Some(topic)) => {
+                    let of = begun.get(&part.topic);
+                    let memory = of.map_or(Memory::Nothing, |of| of.of(topic.id.as_ref(), part.partition));
+                    ask.stand(&part, (topic.id.clone(), memory), committed)
+                }
+            };
+            stands.unwrap_or_else(|error| {
+                let told = Err(Hindrance::Brokers(error));
+                Standing { part, topic: None, told, start: 0, found: None }
+            })
         };
-        committed.into_iter().map(stand).collect::<Result<_, KafkaError>>()
+        committed.into_iter().map(stand).collect()
     })
-    .await
-    .map_err(Unanswered::Brokers)
+    .await)
 }
 
 /// What the sink remembers of topics, after which it also remembers that the group has come to them.
 async fn remembered(
     shared: &Shared,
-    committed: &Committed,
+    committed: &[(Part, Committed)],
     topics: &BTreeMap<Arc<str>, TopicNow>,
 ) -> Result<BTreeMap<Arc<str>, OfTopic>, Fault> {
     let mut begun = BTreeMap::new();
     for (topic, now) in topics {
-        let all_known = committed.iter().all(|(part, committed)| part.topic != *topic || committed.is_some());
+        let is_known = |committed: &Committed| !matches!(committed, Ok(None));
+        let all_known = committed.iter().all(|(part, committed)| part.topic != *topic || is_known(committed));
         let of = match shared.begun.of(topic).filter(|_| all_known) {
             Some(of) => of,
             None => match shared.begun.look(topic).await {
@@ -111,44 +132,83 @@ async fn remembered(
     Ok(begun)
 }
 
-/// Decides where one partition stands. Blocking.
-fn stand(
-    shared: &Shared,
-    consumer: &BaseConsumer<Context>,
-    (part, topic, memory): (Part, Option<TopicId>, Memory),
-    committed: Option<(i64, String)>,
-) -> Result<Standing, KafkaError> {
-    let doubt = shared.doubt(&part);
-    let bounds = match &doubt {
-        Some(_) => Some(consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT)?),
-        None => None,
-    };
-    let known = Known {
-        committed: committed.as_ref().map(|(offset, metadata)| (*offset, metadata.as_str())),
-        topic: topic.as_ref(),
-        memory,
-        bounds,
-        truncated_to: doubt.flatten(),
-    };
-    let policy = (shared.options.start, shared.options.on_lost);
-    let (told, start, found) = match judge(&known, policy, &shared.mark) {
-        Verdict::Halt(found) => (Err(found), 0, None),
-        Verdict::ReadOn(told, found) => (Ok(Some(told)), 0, found),
-        Verdict::Begin(from, plans, found) => {
-            let at = match from {
-                From::At(at) => at,
-                From::Start(start) => begins(consumer, &part, start, ASK_TIMEOUT)?,
-            };
-            // When these are delivered it stands there, and nowhere in the log that they are from.
-            let plans: Vec<Plan> = plans.into_iter().map(|plan| Plan { offset: at, ..plan }).collect();
-            (Ok((!plans.is_empty()).then_some(Told { offset: at, plans })), at, found)
+/// Whom is asked about single partitions, and until when: those that come later have [`LATE_TIMEOUT`] each.
+struct Ask<'a> {
+    shared: &'a Shared,
+    consumer: &'a BaseConsumer<Context>,
+    at_the_latest: Instant,
+}
+
+impl Ask<'_> {
+    /// Decides where one partition stands. Blocking.
+    fn stand(
+        &self,
+        part: &Part,
+        (topic, memory): (Option<TopicId>, Memory),
+        committed: Option<(i64, String)>,
+    ) -> Result<Standing, KafkaError> {
+        let doubt = self.shared.doubt(part);
+        let bounds = match &doubt {
+            Some(_) => Some(self.bounds(part)?),
+            None => None,
+        };
+        let known = Known {
+            committed: committed.as_ref().map(|(offset, metadata)| (*offset, metadata.as_str())),
+            topic: topic.as_ref(),
+            memory,
+            bounds,
+            truncated_to: doubt.flatten(),
+        };
+        let policy = (self.shared.options.start, self.shared.options.on_lost);
+        let (told, start, found) = match judge(&known, policy, &self.shared.mark) {
+            Verdict::Halt(found) => (Err(Hindrance::Found(found)), 0, None),
+            Verdict::ReadOn(told, found) => (Ok(Some(told)), 0, found),
+            Verdict::Begin(from, plans, found) => {
+                let at = match from {
+                    From::At(at) => at,
+                    From::Start(start) => self.begins(part, start)?,
+                };
+                // When these are delivered it stands there, and nowhere in the log that they are from.
+                let plans: Vec<Plan> = plans.into_iter().map(|plan| Plan { offset: at, ..plan }).collect();
+                (Ok((!plans.is_empty()).then_some(Told { offset: at, plans })), at, found)
+            }
+        };
+        Ok(Standing { part: part.clone(), topic, told, start, found })
+    }
+
+    fn begins(&self, part: &Part, start: Start) -> Result<i64, KafkaError> {
+        match start {
+            Start::Earliest => self.bounds(part).map(|(first, _)| first),
+            Start::Latest => self.bounds(part).map(|(_, end)| end),
+            Start::At(at) => {
+                let mut times = TopicPartitionList::new();
+                times.add_partition_offset(&part.topic, part.partition, Offset::Offset(at.as_millisecond()))?;
+                let found = self.consumer.offsets_for_times(times, self.timeout())?;
+                match found.find_partition(&part.topic, part.partition).map(|element| element.offset()) {
+                    Some(Offset::Offset(offset)) => Ok(offset),
+                    // Nothing is as young.
+                    _ => self.bounds(part).map(|(_, end)| end),
+                }
+            }
         }
-    };
-    Ok(Standing { part, topic, told, start, found })
+    }
+
+    /// The first offset that the broker has of a partition, and the end.
+    fn bounds(&self, part: &Part) -> Result<(i64, i64), KafkaError> {
+        self.consumer.fetch_watermarks(&part.topic, part.partition, self.timeout())
+    }
+
+    fn timeout(&self) -> Duration {
+        self.at_the_latest.saturating_duration_since(Instant::now()).max(LATE_TIMEOUT)
+    }
 }
 
 /// What the group has committed of these partitions. Blocking.
-pub fn committed(consumer: &BaseConsumer<Context>, parts: &[Part], timeout: Duration) -> Result<Committed, KafkaError> {
+pub fn committed(
+    consumer: &BaseConsumer<Context>,
+    parts: &[Part],
+    timeout: Duration,
+) -> Result<Vec<(Part, Committed)>, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(parts.len());
     for part in parts {
         list.add_partition(&part.topic, part.partition);
@@ -160,29 +220,9 @@ pub fn committed(consumer: &BaseConsumer<Context>, parts: &[Part], timeout: Dura
         let element = answer.find_partition(&part.topic, part.partition).ok_or_else(missing)?;
         element.error()?;
         Ok(match element.offset() {
-            Offset::Offset(offset) => {
-                (part.clone(), Some((offset, describe::metadata(&answer, &part.topic, part.partition))))
-            }
-            _ => (part.clone(), None),
+            Offset::Offset(offset) => Some((offset, describe::metadata(&answer, &part.topic, part.partition))),
+            _ => None,
         })
     };
-    parts.iter().map(of).collect()
-}
-
-fn begins(consumer: &BaseConsumer<Context>, part: &Part, start: Start, timeout: Duration) -> Result<i64, KafkaError> {
-    let bounds = || consumer.fetch_watermarks(&part.topic, part.partition, timeout);
-    match start {
-        Start::Earliest => bounds().map(|(first, _)| first),
-        Start::Latest => bounds().map(|(_, end)| end),
-        Start::At(at) => {
-            let mut times = TopicPartitionList::new();
-            times.add_partition_offset(&part.topic, part.partition, Offset::Offset(at.as_millisecond()))?;
-            let found = consumer.offsets_for_times(times, timeout)?;
-            match found.find_partition(&part.topic, part.partition).map(|element| element.offset()) {
-                Some(Offset::Offset(offset)) => Ok(offset),
-                // Nothing is as young.
-                _ => bounds().map(|(_, end)| end),
-            }
-        }
-    }
+    Ok(parts.iter().map(|part| (part.clone(), of(part))).collect())
 }

@@ -1,4 +1,4 @@
-//! Errors of librdkafka and of brokers in words that say what to do, and how often they are said.
+//! Errors of librdkafka and of brokers in words that say what to do.
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -81,10 +81,7 @@ const SAID: &[(&[&str], &str)] = &[
     (&["connection setup timed out"], NOT_REACHED),
     (&["network is unreachable"], NOT_REACHED),
     (&["no route to host"], NOT_REACHED),
-    (
-        &["ssl handshake failed", "certificate verify failed"],
-        "name the authority that signed the broker's certificate: `tls: { ca: path }`",
-    ),
+    (&["certificate verify failed"], "name the authority that signed the broker's certificate: `tls: { ca: path }`"),
     (
         &["broker certificate could not be verified"],
         "name the authority that signed the broker's certificate: `tls: { ca: path }`",

@@ -27,8 +27,8 @@ pub enum Asked {
     Standing(u64, Result<Vec<Standing>, Unanswered>),
     /// Reading was taken up elsewhere; the answer says whether it was.
     Sought(Vec<Seek>, Result<(), KafkaError>),
-    /// What the broker still has of a partition: its first offset and its last.
-    Bounds(Part, Result<(i64, i64), KafkaError>),
+    /// What the broker still has of a partition, its first offset and its last; and where the log was cut.
+    Bounds(Part, Option<i64>, Result<(i64, i64), KafkaError>),
     /// Handover copies of which the group knows nothing, and those that it was not asked about.
     Copies(Vec<Orphan>, Vec<Orphan>),
     Watched(Watched),
@@ -49,14 +49,14 @@ impl Client {
         self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
     }
 
-    /// Asks what the broker has of a partition, after a pause.
-    pub fn ask_bounds(&mut self, part: Part, pause: Duration) {
+    /// Asks what the broker has of a partition, after a pause; `cut`: where its log is known to have been cut.
+    pub fn ask_bounds(&mut self, part: Part, cut: Option<i64>, pause: Duration) {
         let consumer = self.assignment.consumer.clone();
         self.asked.push(Box::pin(async move {
             sleep(pause).await;
             let ask = move || {
                 let bounds = consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT);
-                Asked::Bounds(part, bounds)
+                Asked::Bounds(part, cut, bounds)
             };
             off_thread(ask).await
         }));
@@ -88,6 +88,10 @@ impl Client {
     /// ours is on its way to it.
     pub fn look_after_copies(&mut self) {
         if Instant::now() < self.ask_not_before || self.shared.ledger().is_on_its_way() {
+            return;
+        }
+        if self.assignment.all().is_empty() {
+            // As long as the group has not given this member anything, it may still hear of a plan from the member before.
             return;
         }
         let mut orphans = self.shared.copies.take_orphans();
@@ -141,19 +145,19 @@ impl Client {
                     session.sought(&part, offset);
                 }
             }
-            Asked::Bounds(part, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, AGAIN_PAUSE),
-            Asked::Bounds(part, Ok((first, last))) => {
-                if let Some(offset) = self.shared.out_of_range(&part, (first, last))
+            Asked::Bounds(part, cut, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, cut, AGAIN_PAUSE),
+            Asked::Bounds(part, cut, Ok(bounds)) => {
+                if let Some(offset) = self.shared.out_of_range(&part, bounds, cut)
                     && let Some(session) = self.shared.session_of(&part)
                 {
-                    self.assignment.reseat(&[(part.clone(), offset)]);
+                    self.reseat(&[(part.clone(), offset)]);
                     session.sought(&part, offset);
                 }
             }
-            Asked::Bounds(part, Err(error)) => {
+            Asked::Bounds(part, cut, Err(error)) => {
                 self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
                 if self.shared.session_of(&part).is_some() {
-                    self.ask_bounds(part, AGAIN_PAUSE);
+                    self.ask_bounds(part, cut, AGAIN_PAUSE);
                 }
             }
             Asked::Copies(nobodys, again) => {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::context::Context;
 use super::super::ledger::Part;
+use super::super::queue::Queue;
 
 /// Where partitions stand of which nothing is fetched: a seek takes them elsewhere. Not a logical offset such as the end of a
 /// log, which librdkafka 2.12 asks the broker for: what is answered after a seek it asks again, and goes there.
@@ -106,8 +106,8 @@ impl Assignment {
         self.stopped.insert(part);
     }
 
-    /// Partitions that are ours are read on from there, whatever became of their queues. Only if no rebalance waits for an
-    /// answer, which this would be taken for.
+    /// Partitions that are ours are read on from there, whatever became of their queues. A rebalance that waits for its answer
+    /// would take this for it.
     pub fn reseat(&mut self, to: &[(Part, i64)]) {
         if to.is_empty() {
             return;
@@ -118,8 +118,8 @@ impl Assignment {
     }
 
     /// The queue of a partition's own; before it is assigned, so that records which come go there from the first on.
-    pub fn queue(&self, part: &Part) -> Option<PartitionQueue<Context>> {
-        self.consumer.split_partition_queue(&part.topic, part.partition)
+    pub fn queue(&self, part: &Part) -> Option<Queue> {
+        Queue::of(&self.consumer, part)
     }
 }
 

@@ -14,6 +14,14 @@ use super::super::context::Context;
 use super::super::ledger::{Answer, Part};
 use super::{AGAIN_PAUSE, Client};
 
+/// They pass while coordinators and members change.
+const PASSING: [RDKafkaErrorCode; 4] = [
+    RDKafkaErrorCode::RebalanceInProgress,
+    RDKafkaErrorCode::NotCoordinator,
+    RDKafkaErrorCode::CoordinatorNotAvailable,
+    RDKafkaErrorCode::CoordinatorLoadInProgress,
+];
+
 impl Client {
     /// Tells the group what is new, if nothing is on its way.
     pub fn commit(&mut self) {
@@ -30,15 +38,15 @@ impl Client {
         }
         if let Err(error) = send(&self.assignment.consumer, &list) {
             self.shared.report.say(&error, "");
-            self.hear_answers(&news.into_iter().map(|(part, _)| (part, Answer::Unknown)).collect());
+            self.hear_answers(&news.into_iter().map(|(part, _)| (part, (Answer::Unknown, None))).collect());
         }
     }
 
     /// Hears what became of the commit on its way; partitions that are fenced are taken up anew, if they are still ours.
-    pub fn hear_answers(&mut self, answers: &BTreeMap<Part, Answer>) {
-        let of = |part: &Part| answers.get(part).copied().unwrap_or(Answer::Unknown);
+    pub fn hear_answers(&mut self, answers: &BTreeMap<Part, (Answer, Option<RDKafkaErrorCode>)>) {
+        let of = |part: &Part| answers.get(part).map_or(Answer::Unknown, |(answer, _)| *answer);
         self.shared.ledger().answered(of);
-        let of_any = |wanted| answers.values().any(|answer| *answer == wanted);
+        let of_any = |wanted| answers.values().any(|(answer, _)| *answer == wanted);
         for (answer, what) in
             [(Answer::Done, Commit::Done), (Answer::Unknown, Commit::Failed), (Answer::Fenced, Commit::Fenced)]
         {
@@ -48,16 +56,29 @@ impl Client {
         }
         if of_any(Answer::Unknown) {
             self.commit_not_before = Instant::now() + AGAIN_PAUSE;
+            self.say_refused(answers);
         } else {
             self.shared.well();
         }
-        let fenced: BTreeSet<Part> =
-            answers.iter().filter(|(_, answer)| **answer == Answer::Fenced).map(|(part, _)| part.clone()).collect();
+        let fenced = answers.iter().filter(|(_, (answer, _))| *answer == Answer::Fenced);
+        let fenced: BTreeSet<Part> = fenced.map(|(part, _)| part.clone()).collect();
         if !fenced.is_empty() {
             tracing::debug!(pipeline = self.shared.pipeline, ?fenced, "kafka: fenced");
             self.take_up_anew(fenced);
         }
         self.shared.ledger_changed.notify_waiters();
+    }
+
+    /// Says what coordinators do not take for reasons that do not pass by themselves.
+    fn say_refused(&self, answers: &BTreeMap<Part, (Answer, Option<RDKafkaErrorCode>)>) {
+        for (part, (answer, code)) in answers {
+            if let (Answer::Unknown, Some(code)) = (answer, code)
+                && !PASSING.contains(code)
+            {
+                let about = format!("{}/{}", part.topic, part.partition);
+                self.shared.report.say(&KafkaError::ConsumerCommit(*code), &about);
+            }
+        }
     }
 }
 

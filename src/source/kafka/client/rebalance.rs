@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 
 use super::super::ledger::Part;
 use super::super::plan::Told;
 use super::super::session::Opening;
 use super::super::shared::Seek;
-use super::super::start::Standing;
-use super::Client;
+use super::super::start::{Hindrance, Standing};
 use super::assignment::BLIND_OFFSET;
+use super::{AGAIN_PAUSE, Client};
 
 /// How long what is planned may still be delivered when partitions are to be given back.
 const GIVE_BACK_GRACE: Duration = Duration::from_secs(5);
@@ -120,14 +121,8 @@ impl Client {
 
     /// Gives back what the step at `at` says; `false`: it has to wait.
     fn give_back(&mut self, at: usize) -> bool {
-        for index in 0..at {
-            // librdkafka wants each assignment answered, before what it then takes back.
-            if let Some(Step::Assign(parts)) = self.steps.get(index) {
-                let parts = parts.clone();
-                self.assignment.assign_blind(&parts);
-                self.steps[index] = Step::TakeUpAnew(parts.into_iter().collect());
-            }
-        }
+        // librdkafka wants each assignment answered, before what it then takes back.
+        self.answer_blind(at);
         let Some(Step::Revoke { parts, at_the_latest }) = self.steps.get(at) else { return true };
         let (parts, at_the_latest) = (parts.clone(), *at_the_latest);
         let busy = parts.iter().any(|part| self.shared.ledger().has_plans(part));
@@ -140,8 +135,19 @@ impl Client {
             return false;
         }
         self.assignment.unassign(&parts);
+        parts.iter().for_each(|part| self.shared.forget(part));
         self.steps.remove(at);
         true
+    }
+
+    /// Answers assignments that wait among the first steps; they are taken up later.
+    fn answer_blind(&mut self, steps: usize) {
+        for step in self.steps.iter_mut().take(steps) {
+            if let Step::Assign(parts) = step {
+                self.assignment.assign_blind(parts);
+                *step = Step::TakeUpAnew(std::mem::take(parts).into_iter().collect());
+            }
+        }
     }
 
     /// The first step is done, or is not to be done any more: an answer to what it has asked is heard no more.
@@ -151,9 +157,13 @@ impl Client {
     }
 
     /// Partitions are taken up where the group says that they stand.
+    /// Those of which brokers have not told it are asked again.
     pub fn take_up(&mut self, mut standing: Vec<Standing>) {
         if standing.iter().any(|standing| self.assignment.is_stopped(&standing.part)) && !self.may_reseat() {
-            // It is asked again.
+            // It is asked again. What waits behind it would wait for it, and it for that.
+            self.answer_blind(self.steps.len());
+            self.waits_for = None;
+            self.ask_not_before = Instant::now() + AGAIN_PAUSE;
             return;
         }
         let Some(step) = self.step_done() else { return };
@@ -163,6 +173,7 @@ impl Client {
             standing.retain(|standing| self.assignment.all().contains(&standing.part));
         }
         let (mut openings, mut not_read) = (Vec::with_capacity(standing.len()), Vec::new());
+        let mut unanswered = BTreeSet::new();
         for Standing { part, topic, told, start, found } in standing {
             match told {
                 Ok(told) => {
@@ -174,11 +185,20 @@ impl Client {
                         openings.push(Opening { part, told, offset, queue, seeking });
                     }
                 }
-                Err(found) => {
+                Err(Hindrance::Found(found)) => {
                     self.shared.halt(&part, found);
                     not_read.push(part);
                 }
+                Err(Hindrance::Brokers(error)) => {
+                    self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
+                    unanswered.insert(part.clone());
+                    not_read.push(part);
+                }
             }
+        }
+        if !unanswered.is_empty() {
+            self.ask_not_before = Instant::now() + AGAIN_PAUSE;
+            self.steps.push_back(Step::TakeUpAnew(unanswered));
         }
         let begins: Vec<(Part, i64)> = openings.iter().map(|opening| (opening.part.clone(), opening.offset)).collect();
         if is_new {
@@ -191,7 +211,7 @@ impl Client {
         self.assignment.pause(&not_read);
         let (stopped, others): (Vec<_>, Vec<_>) =
             begins.into_iter().partition(|(part, _)| self.assignment.is_stopped(part));
-        self.assignment.reseat(&stopped);
+        self.reseat(&stopped);
         self.shared.take_up(openings);
         self.shared.seek(others.into_iter().filter_map(|(part, offset)| {
             let session = self.shared.session_of(&part)?;
@@ -199,9 +219,19 @@ impl Client {
         }));
     }
 
+    /// Partitions that are ours are read on from there, whatever became of their queues. Only if [`Client::may_reseat`].
+    pub fn reseat(&mut self, to: &[(Part, i64)]) {
+        self.assignment.reseat(to);
+        self.poll();
+        if !to.is_empty() && self.context.has_rebalance() {
+            // It came in between, and may have taken that for its answer: we may read what is another's by now.
+            self.doubt = Some(RDKafkaErrorCode::RebalanceInProgress);
+        }
+    }
+
     /// Whether partitions can be assigned anew: not while a rebalance waits for its answer, which that would be taken for.
     pub fn may_reseat(&self) -> bool {
         self.poll();
-        !self.context.has_news() && self.steps.iter().all(|step| matches!(step, Step::TakeUpAnew(_)))
+        !self.context.has_rebalance() && self.steps.iter().all(|step| matches!(step, Step::TakeUpAnew(_)))
     }
 }
