@@ -82,6 +82,8 @@ class Hydrant:
         with Daemon([os.environ["HYDRANT"], "run", pipeline, "--state", folder / "state"]) as daemon:
             topic.ask("await", group)
             wall_s = time.monotonic() - began
+        # What it remembers of its group: readers pass over it.
+        shutil.rmtree(folder / "out/_hydrant", ignore_errors=True)
         return {**daemon.cost, "wall_s": wall_s, **written(folder, EXTENSIONS[self.format])}
 
 
@@ -262,4 +264,5 @@ def client():
     said = [json.loads(line) for line in process.stdout]
     if process.wait() != 0:
         raise Failed(f"the bare client could not be built; see {HOME / 'log'}")
-    return next(each["executable"] for each in said if each.get("executable"))
+    # hydrant itself is built with it.
+    return next(each["executable"] for each in said if each.get("executable") and each["target"]["name"] == "kafka")
