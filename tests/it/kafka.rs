@@ -52,7 +52,7 @@ fn commits_fail(options: &str, cases: &[(RDKafkaRespErr, usize)]) {
             lake.holds_once(&all);
         }
         kafka.cluster.clear_request_errors(rdkafka::types::RDKafkaApiKey::OffsetCommit);
-        println!("heard {}", heard() - before);
+        assert!(heard() > before, "no commit was answered {}", name(*error));
     }
     daemon.stop();
 }
