@@ -32,6 +32,7 @@ use crate::metrics::Commit;
 use super::context::{Context, Event};
 use super::ledger::Answer;
 use super::options::Speaks;
+use super::policy::Cut;
 use super::queue::cut_at;
 use super::shared::Shared;
 use super::stats::AheadMax;
@@ -75,6 +76,7 @@ struct Client {
     holds_commits: bool,
     commit_not_before: Instant,
     ask_not_before: Instant,
+    copies_not_before: Instant,
 }
 
 /// Is a member of the group, one life after the other, until the source is left.
@@ -157,6 +159,7 @@ impl Client {
             holds_commits: false,
             commit_not_before: now,
             ask_not_before: now,
+            copies_not_before: now,
         })
     }
 
@@ -243,7 +246,10 @@ impl Client {
                 );
                 if out {
                     self.assignment.stop(part.clone());
-                    self.ask_bounds(part, cut_at(&said), Duration::ZERO);
+                    if let (Some(end), Some(read)) = (cut_at(&said), session.offset(&part)) {
+                        self.shared.know_cut(&part, Cut { read, end });
+                    }
+                    self.ask_bounds(part, session.clone(), Duration::ZERO);
                 } else {
                     self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
                 }

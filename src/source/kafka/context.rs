@@ -74,6 +74,11 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let pipeline = self.shared.pipeline.as_str();
+        if facility == "ERROR" {
+            // What a partition's own queue has met, such as that its topic is gone, comes nowhere else.
+            let error = KafkaError::Global(RDKafkaErrorCode::UnknownPartition);
+            return self.tell(Event::Trouble(error, saying(message).to_owned()));
+        }
         match level {
             level if is_failure(level, facility) => {
                 tracing::debug!(pipeline, facility, "librdkafka: {message}");

@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::start::committed;
 
 /// How long brokers may take to answer.
-const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The copies that this node has made, and those that it has inherited.
 pub struct Copies {
@@ -139,7 +139,8 @@ pub fn needed(
     let parts: Vec<Part> = parts.into_iter().collect();
     let mut names = BTreeSet::new();
     for (_, committed) in committed(consumer, &parts, ASK_TIMEOUT)? {
-        let Some((offset, metadata)) = committed? else { continue };
+        let Ok(committed) = committed else { return Ok(None) };
+        let Some((offset, metadata)) = committed else { continue };
         let Ok(told) = Told::parse(offset, &metadata, &shared.mark) else { return Ok(None) };
         names.extend(told.plans.into_iter().map(|plan| copy_name(&shared.pipeline, &plan.range())));
     }

@@ -147,9 +147,23 @@ impl Ledger {
         if self.on_its_way.is_some() {
             return None;
         }
-        let news = self.owned.iter().filter(|(_, owned)| owned.told.as_ref() != Some(&owned.wanted));
-        let said = |owned: &Owned| (owned.shard.clone(), owned.wanted.clone());
-        let news: BTreeMap<Part, (Shard, Told)> = news.map(|(part, owned)| (part.clone(), said(owned))).collect();
+        let is_news = |(_, owned): &(&Part, &Owned)| owned.told.as_ref() != Some(&owned.wanted);
+        let mut by_shard: BTreeMap<&Shard, Vec<(&Part, &Owned)>> = BTreeMap::new();
+        for (part, owned) in self.owned.iter().filter(is_news) {
+            by_shard.entry(&owned.shard).or_default().push((part, owned));
+        }
+        let (mut news, mut size) = (BTreeMap::new(), 0);
+        for parts in by_shard.into_values() {
+            // Half of a shard's plan would be followed; the next commit says the rest.
+            let more: usize = parts.iter().map(|(_, owned)| 1 + owned.wanted.plans.len()).sum();
+            if size > 0 && size + more > PLANS_AT_ONCE_MAX {
+                break;
+            }
+            size += more;
+            news.extend(
+                parts.into_iter().map(|(part, owned)| (part.clone(), (owned.shard.clone(), owned.wanted.clone()))),
+            );
+        }
         if news.is_empty() {
             return None;
         }

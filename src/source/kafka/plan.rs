@@ -23,8 +23,8 @@ use crate::position::{Position, Shard, ShardRange};
 /// Plans of one partition that may be under way; with the longest shards and positions they stay below 4096 bytes.
 pub const PLANS_MAX: usize = 16;
 
-/// Plans that one merged shard may have in one commit, over all of its partitions; a plan has about 60 bytes, and coordinators
-/// take no commit above 1 MiB (`message.max.bytes` of `__consumer_offsets`).
+/// Plans in one commit, over all of its partitions, each of which counts as one too; a plan has about 60 bytes, a partition
+/// about 130, and coordinators take no commit above 1 MiB (`message.max.bytes` of `__consumer_offsets`).
 pub const PLANS_AT_ONCE_MAX: usize = 4096;
 
 const VERSION: &str = "hydrant1";

@@ -17,8 +17,24 @@ pub struct Known<'k> {
     pub memory: Memory,
     /// The first offset that the broker has, and the end, if there is doubt.
     pub bounds: Option<(i64, i64)>,
-    /// Where the log ended when it was found shorter than it had been.
-    pub truncated_to: Option<i64>,
+    /// How the log was cut, if it was seen.
+    pub cut: Option<Cut>,
+}
+
+/// A log that was found shorter than it had been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The offset that was to be read next.
+    pub read: i64,
+    /// Where the log ended, before that.
+    pub end: i64,
+}
+
+impl Cut {
+    /// Whether it tells something of a partition that is to be read at this offset: not of one that was read since.
+    pub fn is_below(self, at: i64) -> bool {
+        self.end < at && at <= self.read
+    }
 }
 
 /// What is not as it was.
@@ -82,9 +98,9 @@ pub fn judge(known: &Known<'_>, (start, on_lost): (Start, OnLost), sink: &SinkMa
     let at = told.read_on();
     if let Some((first, end)) = known.bounds {
         // What was written since the log was cut is not what was there.
-        let cut = known.truncated_to.filter(|to| is_ours(metadata) && at > *to);
+        let cut = known.cut.filter(|cut| is_ours(metadata) && cut.is_below(at));
         let found = match cut {
-            Some(end) => Some(Found::Truncated { at, end }),
+            Some(Cut { end, .. }) => Some(Found::Truncated { at, end }),
             None => Found::outside(at, (first, end)),
         };
         match (found, on_lost) {
@@ -204,7 +220,7 @@ mod tests {
     }
 
     fn known<'k>(committed: Option<(i64, &'k str)>, topic: Option<&'k TopicId>, memory: Memory) -> Known<'k> {
-        Known { committed, topic, memory, bounds: None, truncated_to: None }
+        Known { committed, topic, memory, bounds: None, cut: None }
     }
 
     fn plan(end: u64) -> Plan {
@@ -243,8 +259,9 @@ mod tests {
     #[test]
     fn offsets_outside_of_the_log_stop_or_go_on_where_nothing_is_passed_over_or_read_twice() {
         let ours = Told { offset: 50, plans: vec![] }.metadata(&sink(), None);
-        let of = |text: &str, bounds, truncated_to, policy| {
-            let known = Known { bounds, truncated_to, ..known(Some((50, text)), None, Memory::Begun) };
+        let of = |text: &str, bounds, cut: Option<i64>, policy| {
+            let cut = cut.map(|end| Cut { read: 50, end });
+            let known = Known { bounds, cut, ..known(Some((50, text)), None, Memory::Begun) };
             judge(&known, policy, &sink())
         };
         let (gone, short) = (Found::Gone { at: 50, first: 70 }, Found::Truncated { at: 50, end: 40 });

@@ -158,6 +158,12 @@ impl Session {
         self.inside().offsets.clone()
     }
 
+    /// The offset of a part that is read next.
+    pub fn offset(&self, part: &Part) -> Option<i64> {
+        let index = self.parts.iter().position(|other| other == part)?;
+        self.inside().offsets.get(index).copied()
+    }
+
     /// By part: where all before the end of `range` is read; `None` if no read ended there.
     pub fn ends_of(&self, range: &ShardRange) -> Option<Vec<(Part, i64)>> {
         let end = range.end.as_u64()?;

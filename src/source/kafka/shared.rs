@@ -22,7 +22,7 @@ use super::describe::TopicNow;
 use super::ledger::{Ledger, Part};
 use super::options::{Isolation, OnLost, Options, Speaks};
 use super::plan::{SinkMark, TopicId};
-use super::policy::Found;
+use super::policy::{Cut, Found};
 use super::report::Report;
 use super::session::{Opening, Session};
 use super::stats::{AheadMax, Stats};
@@ -72,8 +72,7 @@ struct Sessions {
 struct Doubt {
     /// What was said of it last.
     said: Option<Found>,
-    /// Where the log was found to end, if it was too short.
-    truncated_to: Option<i64>,
+    cut: Option<Cut>,
 }
 
 /// Where the queue of a session's partition is to be taken.
@@ -266,10 +265,7 @@ impl Shared {
     pub fn lose_all(&self) {
         self.lose_sessions();
         *self.ledger() = Ledger::default();
-        let mut sessions = self.sessions();
-        sessions.halted.clear();
-        sessions.doubts.clear();
-        drop(sessions);
+        self.sessions().halted.clear();
         self.wanted_seeks();
     }
 
@@ -329,9 +325,9 @@ impl Shared {
         self.sessions().halted.iter().cloned().collect()
     }
 
-    /// Whether a partition's offset is to be held against the log, and where that was found to end.
-    pub fn doubt(&self, part: &Part) -> Option<Option<i64>> {
-        self.sessions().doubts.get(part).map(|doubt| doubt.truncated_to)
+    /// Whether a partition's offset is to be held against the log, and how that was cut.
+    pub fn doubt(&self, part: &Part) -> Option<Option<Cut>> {
+        self.sessions().doubts.get(part).map(|doubt| doubt.cut)
     }
 
     /// Whether nothing that was read of a partition is still to be delivered: it may be taken up anew without loss.
@@ -352,14 +348,19 @@ impl Shared {
         sessions.topics.iter().filter(is_other).map(|(part, _)| part.clone()).collect()
     }
 
-    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`,
-    /// and the log was cut at `cut`, if that is known. Answers where to go on now.
-    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64), cut: Option<i64>) -> Option<i64> {
+    /// The log was cut. This is remembered for as long as we have the partition, whichever member we are.
+    pub fn know_cut(&self, part: &Part, cut: Cut) {
+        self.sessions().doubts.entry(part.clone()).or_default().cut = Some(cut);
+    }
+
+    /// The offset that is to be read next is not there any more, or may be another record; the broker has `first..end`.
+    /// Answers where to go on now.
+    pub fn out_of_range(&self, part: &Part, (first, end): (i64, i64)) -> Option<i64> {
         let session = self.session_of(part)?;
-        let index = session.parts.iter().position(|other| other == part)?;
-        let at = *session.offsets().get(index)?;
+        let at = session.offset(part)?;
         // What was written since it was cut is not what was there, wherever it ends now.
-        let cut = cut.filter(|end| *end < at).map(|end| Found::Truncated { at, end });
+        let cut = self.doubt(part).flatten().filter(|cut| cut.is_below(at));
+        let cut = cut.map(|Cut { end, .. }| Found::Truncated { at, end });
         let Some(found) = cut.or_else(|| Found::outside(at, (first, end))) else {
             let (pipeline, Part { topic, partition }) = (self.pipeline.as_str(), part);
             tracing::warn!(pipeline, "kafka: {topic}/{partition}: offset {at} was not in the log, and is there again");
@@ -373,7 +374,7 @@ impl Shared {
             }
             (Found::Truncated { end, .. }, _) => {
                 // Positions of a shard do not go back: it is taken up anew once what was read of it is delivered.
-                self.sessions().doubts.entry(part.clone()).or_default().truncated_to = Some(*end);
+                self.know_cut(part, Cut { read: at, end: *end });
                 self.halt(part, found);
             }
             _ => self.halt(part, found),

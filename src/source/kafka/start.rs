@@ -26,6 +26,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long those questions may take each that come after that: one partition without a leader is not to cost all the others
 /// their time.
 const LATE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long all of these may take; what is left then is asked the next time.
+const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// Where a partition stands.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ impl Ask<'_> {
             topic: topic.as_ref(),
             memory,
             bounds,
-            truncated_to: doubt.flatten(),
+            cut: doubt.flatten(),
         };
         let policy = (self.shared.options.start, self.shared.options.on_lost);
         let (told, start, found) = match judge(&known, policy, &self.shared.mark) {
@@ -183,7 +185,7 @@ impl Ask<'_> {
             Start::At(at) => {
                 let mut times = TopicPartitionList::new();
                 times.add_partition_offset(&part.topic, part.partition, Offset::Offset(at.as_millisecond()))?;
-                let found = self.consumer.offsets_for_times(times, self.timeout())?;
+                let found = self.consumer.offsets_for_times(times, self.timeout()?)?;
                 match found.find_partition(&part.topic, part.partition).map(|element| element.offset()) {
                     Some(Offset::Offset(offset)) => Ok(offset),
                     // Nothing is as young.
@@ -195,11 +197,15 @@ impl Ask<'_> {
 
     /// The first offset that the broker has of a partition, and the end.
     fn bounds(&self, part: &Part) -> Result<(i64, i64), KafkaError> {
-        self.consumer.fetch_watermarks(&part.topic, part.partition, self.timeout())
+        self.consumer.fetch_watermarks(&part.topic, part.partition, self.timeout()?)
     }
 
-    fn timeout(&self) -> Duration {
-        self.at_the_latest.saturating_duration_since(Instant::now()).max(LATE_TIMEOUT)
+    fn timeout(&self) -> Result<Duration, KafkaError> {
+        let now = Instant::now();
+        match now < self.at_the_latest + LATE_MAX {
+            true => Ok(self.at_the_latest.saturating_duration_since(now).max(LATE_TIMEOUT)),
+            false => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a client asks the brokers beside its loop, one thread for each question, and what it does with the answers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::Offset;
@@ -12,6 +13,7 @@ use crate::cpu::off_thread;
 
 use super::super::copies::{Orphan, needed};
 use super::super::ledger::Part;
+use super::super::session::Session;
 use super::super::shared::Seek;
 use super::super::start::{self, Standing, Unanswered};
 use super::super::watch::Watched;
@@ -21,14 +23,17 @@ use super::{AGAIN_PAUSE, Client};
 /// How long a question to the brokers may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The pause before copies are asked about again: that is a question about all partitions.
+const COPIES_PAUSE: Duration = Duration::from_secs(5);
+
 /// What was asked, and is answered now.
 pub enum Asked {
     /// With the number of the question: one that is out of date is heard no more.
     Standing(u64, Result<Vec<Standing>, Unanswered>),
     /// Reading was taken up elsewhere; the answer says whether it was.
     Sought(Vec<Seek>, Result<(), KafkaError>),
-    /// What the broker still has of a partition, its first offset and its last; and where the log was cut.
-    Bounds(Part, Option<i64>, Result<(i64, i64), KafkaError>),
+    /// What the broker still has of a partition that a session reads: its first offset and its last.
+    Bounds(Part, Arc<Session>, Result<(i64, i64), KafkaError>),
     /// Handover copies of which the group knows nothing, and those that it was not asked about.
     Copies(Vec<Orphan>, Vec<Orphan>),
     Watched(Watched),
@@ -49,14 +54,14 @@ impl Client {
         self.asked.push(Box::pin(async move { Asked::Standing(number, ask.await) }));
     }
 
-    /// Asks what the broker has of a partition, after a pause; `cut`: where its log is known to have been cut.
-    pub fn ask_bounds(&mut self, part: Part, cut: Option<i64>, pause: Duration) {
+    /// Asks what the broker has of a partition, after a pause, for the session that reads it.
+    pub fn ask_bounds(&mut self, part: Part, session: Arc<Session>, pause: Duration) {
         let consumer = self.assignment.consumer.clone();
         self.asked.push(Box::pin(async move {
             sleep(pause).await;
             let ask = move || {
                 let bounds = consumer.fetch_watermarks(&part.topic, part.partition, ASK_TIMEOUT);
-                Asked::Bounds(part, cut, bounds)
+                Asked::Bounds(part, session, bounds)
             };
             off_thread(ask).await
         }));
@@ -87,7 +92,7 @@ impl Client {
     /// Removes handover copies that nobody will ask for: those that the group knows no plan of. It is asked when nothing of
     /// ours is on its way to it.
     pub fn look_after_copies(&mut self) {
-        if Instant::now() < self.ask_not_before || self.shared.ledger().is_on_its_way() {
+        if Instant::now() < self.copies_not_before || self.shared.ledger().is_on_its_way() {
             return;
         }
         if self.assignment.all().is_empty() {
@@ -145,24 +150,22 @@ impl Client {
                     session.sought(&part, offset);
                 }
             }
-            Asked::Bounds(part, cut, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, cut, AGAIN_PAUSE),
-            Asked::Bounds(part, cut, Ok(bounds)) => {
-                if let Some(offset) = self.shared.out_of_range(&part, bounds, cut)
-                    && let Some(session) = self.shared.session_of(&part)
-                {
+            // Whoever reads it now has asked for itself.
+            Asked::Bounds(_, session, _) if session.is_lost() => {}
+            Asked::Bounds(part, session, Ok(_)) if !self.may_reseat() => self.ask_bounds(part, session, AGAIN_PAUSE),
+            Asked::Bounds(part, session, Ok(bounds)) => {
+                if let Some(offset) = self.shared.out_of_range(&part, bounds) {
                     self.reseat(&[(part.clone(), offset)]);
                     session.sought(&part, offset);
                 }
             }
-            Asked::Bounds(part, cut, Err(error)) => {
+            Asked::Bounds(part, session, Err(error)) => {
                 self.shared.report.say(&error, &format!("{}/{}", part.topic, part.partition));
-                if self.shared.session_of(&part).is_some() {
-                    self.ask_bounds(part, cut, AGAIN_PAUSE);
-                }
+                self.ask_bounds(part, session, AGAIN_PAUSE);
             }
             Asked::Copies(nobodys, again) => {
                 if !again.is_empty() {
-                    self.ask_not_before = Instant::now() + AGAIN_PAUSE;
+                    self.copies_not_before = Instant::now() + COPIES_PAUSE;
                     self.shared.copies.put_back_orphans(again);
                 }
                 let shared = self.shared.clone();
