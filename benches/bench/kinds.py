@@ -116,6 +116,20 @@ def arrow_type(kind):
     return getattr(pyarrow, {"bool": "bool_"}.get(kind, kind))()
 
 
+def polars_columns(kind):
+    """As what Polars reads the columns of a kind, and the casts that give times and decimals their types then."""
+    import polars
+
+    columns = KINDS[kind].items()
+    times = [
+        polars.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms")
+        for name, of in columns
+        if of == "timestamp(ms)"
+    ]
+    decimals = [polars.col(name).cast(polars.Decimal(12, 2)) for name, of in columns if of == "decimal(12,2)"]
+    return {name: polars_type(of) for name, of in columns}, times + decimals
+
+
 def polars_type(kind):
     """The type that Polars can read a column as: decimals and times get theirs by a cast after the reading."""
     import polars

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 
-from kinds import KINDS, arrow_type, duckdb_type, polars_type
+from kinds import KINDS, arrow_type, duckdb_type, polars_columns
 
 ZSTD_LEVEL = 3
 LINES_LEVEL = 5  # hydrant's own default
@@ -37,15 +37,8 @@ def polars(kind, path, out):
     import polars as pl
 
     assert pl.thread_pool_size() == 1
-    columns = KINDS[kind]
-    schema = {name: polars_type(of) for name, of in columns.items()}
-    times = [
-        pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms")
-        for name, of in columns.items()
-        if of == "timestamp(ms)"
-    ]
-    decimals = [pl.col(name).cast(pl.Decimal(12, 2)) for name, of in columns.items() if of == "decimal(12,2)"]
-    rows = pl.scan_ndjson(path, schema=schema).with_columns(times + decimals)
+    schema, casts = polars_columns(kind)
+    rows = pl.scan_ndjson(path, schema=schema).with_columns(casts)
     return lambda: rows.sink_parquet(f"{out}/polars.parquet", compression="zstd", compression_level=ZSTD_LEVEL)
 
 

@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 
-from kinds import KINDS, polars_type
+from kinds import polars_columns
 from peers import BLOCK_BYTES, LINES_LEVEL, ZSTD_LEVEL
 
 FILE_BYTES = 128 << 20
@@ -21,17 +21,10 @@ def parquet(kind, out):
     import polars as pl
 
     assert pl.thread_pool_size() == 1
-    columns = KINDS[kind]
-    schema = {name: polars_type(of) for name, of in columns.items()}
-    times = [
-        pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="ms")
-        for name, of in columns.items()
-        if of == "timestamp(ms)"
-    ]
-    decimals = [pl.col(name).cast(pl.Decimal(12, 2)) for name, of in columns.items() if of == "decimal(12,2)"]
+    schema, casts = polars_columns(kind)
 
     def write(number, payloads):
-        rows = pl.read_ndjson(b"\n".join(payloads), schema=schema).with_columns(times + decimals)
+        rows = pl.read_ndjson(b"\n".join(payloads), schema=schema).with_columns(casts)
         rows.write_parquet(f"{out}/{number}.parquet", compression="zstd", compression_level=ZSTD_LEVEL)
 
     return write
