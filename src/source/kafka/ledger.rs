@@ -345,6 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_for_one_commit_is_told_by_several_and_no_shard_in_halves() {
+        let mut ledger = Ledger::default();
+        let merged = |partition| Part { topic: "merged".into(), partition };
+        let alone = |partition| Part { topic: "alone".into(), partition };
+        (0..3000).for_each(|partition| ledger.assigned(merged(partition), shard("km"), None, 0));
+        (0..3000).for_each(|partition| ledger.assigned(alone(partition), shard(&format!("k{partition}")), None, 0));
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let commit = tell(&mut ledger);
+            assert!(commit.len() <= PLANS_AT_ONCE_MAX);
+            let of_merged = commit.iter().filter(|(part, _)| *part.topic == *"merged").count();
+            assert!([0, 3000].contains(&of_merged), "{of_merged} of 3000");
+            told.extend(commit.into_iter().map(|(part, _)| part));
+        }
+        assert_eq!(ledger.next_commit(), None);
+        assert_eq!(told.len(), 6000);
+    }
+
+    #[test]
     fn a_merged_shard_plans_for_all_its_partitions_or_for_none() {
         let other = Part { partition: 4, ..part() };
         let mut ledger = reading();

@@ -276,6 +276,10 @@ mod tests {
             "that it grew again makes it no better"
         );
         assert_eq!(of(&ours, Some((0, 60)), Some(40), GO_ON), Verdict::Begin(From::At(40), vec![], Some(short)));
+        let cut = Some(Cut { read: 45, end: 40 });
+        let known = Known { bounds: Some((0, 60)), cut, ..known(Some((50, &ours)), None, Memory::Begun) };
+        let read_on = Verdict::ReadOn(Told { offset: 50, plans: vec![] }, None);
+        assert_eq!(judge(&known, POLICY, &sink()), read_on, "somebody has read on since it was cut");
         let moved = Verdict::ReadOn(Told { offset: 50, plans: vec![] }, Some(Found::Moved { at: 50 }));
         assert_eq!(of("", Some((0, 60)), Some(40), POLICY), moved, "somebody has decided");
         for at_the_edge in [(50, 90), (0, 50)] {
