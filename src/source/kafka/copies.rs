@@ -84,7 +84,7 @@ impl Copies {
         owns: impl Fn(&Part, &Shard) -> bool,
     ) -> Vec<(String, ObjectSink)> {
         let mut lying = self.lying();
-        let settled: Vec<_> = lying.extract_if(.., |(of, end), _| of == shard && &*end <= upto).collect();
+        let settled: Vec<_> = lying.extract_if(.., |(of, end), _| of == shard && end <= upto).collect();
         drop(lying);
         // What was lost meanwhile is settled by others, who may need the copy for it. So may other heirs of one that another
         // had merged: we know only our own partitions of it.
