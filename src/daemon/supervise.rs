@@ -335,8 +335,9 @@ impl Supervisor {
     fn say_stopped(&self, order: u64, fault: Fault) -> Ended {
         let error = format!("{:#}", fault.error);
         tracing::error!(pipeline = self.pipeline.name, error, "the pipeline has stopped");
-        self.pipeline.settle(order, |told| (told.state, told.why) = (State::Stopped, Some(error)));
+        // First, as whoever sees that it has stopped asks why.
         self.fleet.report(fault);
+        self.pipeline.settle(order, |told| (told.state, told.why) = (State::Stopped, Some(error)));
         self.fleet.changed();
         Ended::Stopped
     }

@@ -52,7 +52,9 @@ impl Home {
 
     /// All files below a folder that need not be there, with their lengths.
     pub fn files(&self, folder: &str) -> BTreeMap<PathBuf, u64> {
-        files(&self.path(folder)).into_iter().map(|path| (path.clone(), fs::metadata(path).unwrap().len())).collect()
+        // One that is removed meanwhile is not there.
+        let with_length = |path: PathBuf| Some((path.clone(), fs::metadata(path).ok()?.len()));
+        files(&self.path(folder)).into_iter().filter_map(with_length).collect()
     }
 
     /// Runs a command to its end.
