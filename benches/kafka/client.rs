@@ -34,6 +34,8 @@ const RECORDS_IN_TURN: usize = 1000;
 const TURNS_OF_PARTITION: usize = 20;
 /// Records that are taken with one call: waiting for so many, not for one, is the cheapest that the library has.
 const RECORDS_AT_ONCE: usize = 1000;
+/// How long a batch may take to fill: the last never does.
+const BATCH_WAIT: Duration = Duration::from_millis(50);
 const AWAIT_EVERY: Duration = Duration::from_millis(100);
 const AWAIT_MAX: Duration = Duration::from_secs(300);
 
@@ -119,17 +121,20 @@ fn consume(address: &str, topic: &str) -> Result<()> {
     consumer.assign(&from)?;
     let wanted: i64 = ends.iter().map(|(begin, end)| end - begin).sum();
     let (mut records, mut bytes, began) = (0i64, 0u64, Instant::now());
+    let mut seen = began;
     // SAFETY: the consumer outlives its queue; messages are read before they are given back, each once.
     unsafe {
         let queue = rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr());
         let mut messages = [null_mut::<rd::rd_kafka_message_t>(); RECORDS_AT_ONCE];
         while records < wanted {
-            let wait_ms = ANSWER_MAX.as_millis() as i32;
+            let wait_ms = BATCH_WAIT.as_millis() as i32;
             let count = rd::rd_kafka_consume_batch_queue(queue, wait_ms, messages.as_mut_ptr(), messages.len());
-            if count <= 0 {
+            if count > 0 {
+                seen = Instant::now();
+            } else if seen.elapsed() > ANSWER_MAX {
                 bail!("{records} of {wanted} records, then none for {ANSWER_MAX:?}");
             }
-            for message in &messages[..count as usize] {
+            for message in &messages[..count.max(0) as usize] {
                 if (**message).err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                     bail!("after {records} of {wanted} records: {:?}", (**message).err);
                 }
