@@ -490,25 +490,25 @@ fn a_token_of_aws_is_made_here() {
 #[test]
 fn explain_tells_the_group_the_topics_the_start_and_an_hour() {
     let home = Home::new();
+    let tells = |arguments: &str, lines: &[&str]| {
+        let told = home.run(arguments).stdout;
+        lines.iter().for_each(|line| assert!(told.contains(line), "not there: {line}\n{told}"));
+    };
     home.write("clicks.yaml", written("brokers: [b1, \"b2:9093\"]\ntopics: [orders, ^clicks-.*]\nstart: latest"));
-    let told = home.run("explain clicks.yaml").stdout;
-    for line in [
+    let lines = [
         "\nReads\n  brokers   b1:9092, b2:9093\n  topics    orders, ^clicks-.*\n",
         "\n  group     hydrant-clicks, after the pipeline's name; all nodes of it share the partitions, and it remembers",
         "\n  start     what comes from now on, where the group knows nothing of a partition; else where it has come to\n",
         "\n  an hour   up to 60 objects of each partition for each prefix",
-    ] {
-        assert!(told.contains(line), "not there: {line}\n{told}");
-    }
+    ];
+    tells("explain clicks.yaml", &lines);
     home.write("clicks.yaml", written("brokers: b1\ntopics: a\ngroup: mine\nstart: 2026-01-01T00:00:00Z\nmerge: true"));
     home.write("records", "a\nb\n");
-    let told = home.run("explain clicks.yaml --sample records --rate 10/s").stdout;
-    for line in [
+    let lines = [
         "\n  group     mine; all nodes",
         "\n  start     the first record of 2026-01-01T00:00:00Z or later,",
-        "\n  an hour   up to 60 objects of each node for each prefix",
+        "\n  an hour   up to 60 objects of each node and topic for each prefix",
         "\n  - they come from one node\n",
-    ] {
-        assert!(told.contains(line), "not there: {line}\n{told}");
-    }
+    ];
+    tells("explain clicks.yaml --sample records --rate 10/s", &lines);
 }

@@ -255,10 +255,10 @@ fn reads(spec: &PipelineSpec) -> Vec<Told> {
     let cuts = 3600.0 / spec.limits.interval.as_secs_f64().max(0.001);
     let cuts = shown::number(cuts);
     let objects = match options.merge {
-        true => format!("up to {cuts} objects of each node for each prefix, or more where much comes"),
+        true => format!("up to {cuts} objects of each node and topic for each prefix, or more where much comes"),
         false => {
             format!(
-                "up to {cuts} objects of each partition for each prefix, or more where much comes; `merge: true`: of each node"
+                "up to {cuts} objects of each partition for each prefix, or more where much comes; `merge: true`: of each node and topic"
             )
         }
     };
